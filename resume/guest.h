@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest seam: all that the engine knows of a guest.
+ *
+ * Two halves: a *source* is the guest that runs on the primary, a *standby*
+ * its paused twin on the secondary.  Implementations: resume/xen/ (a domain);
+ * an ordinary process can be one too, for it needs nothing but memory that can
+ * be tracked and a safe point to stop at.
+ *
+ * Threads: every operation but `cancel` may block and is called from the
+ * guest's own worker thread, one at a time.  `cancel` may be called from any
+ * thread.  An implementation holds no global state: several guests may live in
+ * one process.
+ *
+ * Errors: 0 or a negative errno.  The operation logs what went wrong; where a
+ * `struct guest_error` is passed it also says in one line, fit for an
+ * operator, what happened and what to do next.
+ */
+#ifndef RESUME_GUEST_H
+#define RESUME_GUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stream/epoch.h"
+#include "stream/messages.h"
+#include "stream/store.h"
+
+/* One line for the operator: what failed, why, what to do next. */
+struct guest_error {
+	char text[512];
+};
+
+void guest_error_set(struct guest_error *e, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+enum guest_status {
+	GUEST_RUNNING,
+	GUEST_SUSPENDED, /* by its own suspend protocol */
+	GUEST_POWEROFF,
+	GUEST_REBOOT,
+	GUEST_CRASHED,
+	GUEST_GONE, /* does not exist any more */
+};
+
+const char *guest_status_text(enum guest_status s);
+
+/* What the guest finds on waking: the meaning of the suspend's return code. */
+enum guest_resume {
+	/*
+	 * Return code 1, "cancelled": the guest carries on with its devices as
+	 * they were.  Only for a guest that suspended itself.
+	 */
+	GUEST_RESUME_FAST,
+	/* Return code 0: the guest sets up everything anew, devices too. */
+	GUEST_RESUME_SLOW,
+};
+
+enum { GUEST_NICS_MAX = 8 };
+
+/* A network interface of the guest as its host sees it. */
+struct guest_nic {
+	uint8_t mac[6];
+	char ifname[16]; /* the backend's interface, e.g. vif3.0 */
+};
+
+struct guest_source;
+struct guest_standby;
+
+/*
+ * The primary's half.  Order of calls:
+ *
+ *   open, describe
+ *   send_image -> guest is suspended
+ *   start_tracking, resume
+ *   any number of: suspend -> capture -> resume
+ *   stop_tracking, close
+ *
+ * send_image .. stop_tracking may be repeated (a new full synchronisation).
+ * After any failure the engine calls resume where the guest may be suspended,
+ * then stop_tracking.  status may be called at any time after open.
+ */
+struct guest_source_ops {
+	const char *name; /* "xen" */
+
+	/*
+	 * Finds the guest by the operator's words (name or id), and checks
+	 * that it can be protected.  Changes nothing of it.  -ENOENT: no such
+	 * guest; -ENOTSUP: of a kind that is not supported; -EPERM/-EACCES: no
+	 * privilege.
+	 */
+	int (*open)(const char *words, struct guest_source **out,
+		    struct guest_error *err);
+
+	/* Fills *d; the caller calls guest_description_fini(). */
+	int (*describe)(struct guest_source *s, struct guest_description *d,
+			struct guest_error *err);
+
+	/*
+	 * Writes the initial image to `fd` (a blocking socket, which stays the
+	 * caller's) while the guest runs, suspends the guest and writes the
+	 * rest.  On success the guest is left SUSPENDED.  On failure it is left
+	 * running.  Ends early with -ECANCELED or -EPIPE when `cancel` is
+	 * called or the reader goes away.
+	 */
+	int (*send_image)(struct guest_source *s, int fd,
+			  struct guest_error *err);
+
+	/*
+	 * Starts recording which pages the guest writes.  The guest is
+	 * SUSPENDED: what it writes after the resume that follows is seen by
+	 * the next capture, and nothing before.  Proves that the recording
+	 * works, or fails: an ignored failure would lose memory silently.
+	 */
+	int (*start_tracking)(struct guest_source *s, struct guest_error *err);
+
+	/*
+	 * Asks the guest to suspend itself and waits at most `timeout_us`.
+	 * 0: SUSPENDED.  -ETIMEDOUT: the guest did not follow; the request is
+	 * withdrawn, and should the guest suspend late all the same, it is
+	 * resumed by the implementation and the guest runs on.  -ESHUTDOWN: it
+	 * powered off, rebooted, crashed or is gone: ask status.
+	 */
+	int (*suspend)(struct guest_source *s, uint64_t timeout_us);
+
+	/*
+	 * SUSPENDED: copies the pages written since the last capture and the
+	 * CPU state into `e`, which belongs to the caller, and fills the
+	 * scan, copy and state times.  Allocates nothing.  Where the pages do
+	 * not fit, takes as many as do, remembers the rest for the next
+	 * capture and sets e->partial.  -ESTALE: the guest's memory layout
+	 * changed (ballooning); a new image is needed.
+	 */
+	int (*capture)(struct guest_source *s, struct epoch *e);
+
+	/* SUSPENDED -> RUNNING.  -ENOTSUP: this kind is not safe here. */
+	int (*resume)(struct guest_source *s, enum guest_resume kind);
+
+	/* Stops recording; harmless when it was never started. */
+	void (*stop_tracking)(struct guest_source *s);
+
+	enum guest_status (*status)(struct guest_source *s);
+
+	/* Fills at most GUEST_NICS_MAX entries; returns how many. */
+	size_t (*nics)(struct guest_source *s, struct guest_nic *nics);
+
+	/*
+	 * The standby has taken over elsewhere: make sure that this guest does
+	 * not run, without destroying anything (a paused domain).
+	 */
+	int (*yield)(struct guest_source *s);
+
+	/*
+	 * After GUEST_POWEROFF/REBOOT/CRASHED: does what the guest's own
+	 * configuration says (on_poweroff, on_reboot, on_crash), since the
+	 * tool that would have done so left when the guest was first
+	 * suspended.  *again is set where the guest runs anew and may be opened
+	 * again by its name.
+	 */
+	int (*after_shutdown)(struct guest_source *s, bool *again);
+
+	/* Makes a blocked send_image or suspend return soon.  Any thread. */
+	void (*cancel)(struct guest_source *s);
+
+	/* Stops tracking where it was on; the guest runs on. */
+	void (*close)(struct guest_source *s);
+
+	/*
+	 * For a process of its own, after the one that held the source died at
+	 * any point: makes sure that the guest runs, withdraws a request it
+	 * left, waits up to `patience_us` for a suspend under way to resume it,
+	 * and undoes tracking and subscriptions.  Uses nothing of the dead
+	 * process.  0: the guest runs and nothing is left behind; -ENOENT: no
+	 * such guest.
+	 */
+	int (*rescue)(const char *words, uint64_t patience_us);
+};
+
+/*
+ * The secondary's half.  Order of calls:
+ *
+ *   build -> any number of apply -> activate -> status, after_shutdown, close
+ *                                -> destroy
+ */
+struct guest_standby_ops {
+	const char *name;
+	enum wire_guest_kind kind;
+
+	/*
+	 * Builds the paused twin from `d` and the image read from `fd`, with
+	 * all its devices, so that nothing is created at activation.  Removes
+	 * first what an earlier colod left behind under the standby's name.
+	 * `d` stays the caller's.  -EEXIST: a guest of this name runs here.
+	 * On failure nothing is left.
+	 */
+	int (*build)(const struct guest_description *d, int fd,
+		     struct guest_standby **out, struct guest_error *err);
+
+	/*
+	 * Writes a complete epoch into the twin's memory and keeps its CPU
+	 * state for activation.  An error means that the twin is inconsistent:
+	 * it must be destroyed, never activated.
+	 */
+	int (*apply)(struct guest_standby *s, const struct store *epoch);
+
+	/*
+	 * Loads the CPU state last applied and lets the twin run, under the
+	 * guest's own name.  No return to standby from here.
+	 */
+	int (*activate)(struct guest_standby *s, struct guest_error *err);
+
+	size_t (*nics)(struct guest_standby *s, struct guest_nic *nics);
+	enum guest_status (*status)(struct guest_standby *s);
+	int (*after_shutdown)(struct guest_standby *s, bool *again);
+
+	/* Makes a blocked build return soon.  Any thread. */
+	void (*cancel)(struct guest_standby *s);
+
+	/* Frees the handle and leaves an activated guest running. */
+	void (*close)(struct guest_standby *s);
+
+	/* Removes the twin and all that belongs to it, then frees the handle. */
+	void (*destroy)(struct guest_standby *s);
+
+	/*
+	 * Removes the twins that a colod which is no more has left on this
+	 * host; never one that was activated or that a living colod holds.
+	 */
+	int (*sweep)(void);
+};
+
+/* One fact of this host for `colod check`: a name, a value, good or not. */
+typedef void guest_fact_fn(void *arg, const char *name, const char *value,
+			   bool good);
+
+struct guest_kind {
+	const struct guest_source_ops *source;
+	const struct guest_standby_ops *standby;
+	/* Reports what this host offers for this kind of guest. */
+	void (*probe)(guest_fact_fn *fact, void *arg);
+};
+
+extern const struct guest_kind guest_xen;
+
+/* All kinds built in, NULL at the end. */
+extern const struct guest_kind *const guest_kinds[];
+
+/* The kind that `words` (a DOMAIN on the command line) speak of. */
+const struct guest_kind *guest_kind_of_words(const char *words);
+/* The kind that builds this standby, or NULL. */
+const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind);
+
+/*
+ * Holds the right to this guest name on this host, as source or as standby,
+ * until the descriptor is closed (also by the process's death; a guard that
+ * inherited the descriptor keeps it).  -EBUSY: another colod holds it.
+ */
+int guest_lock(const char *name, const char *run_dir);
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* XXH3-64 over a sequence of pieces; the only user of libxxhash. */
+#ifndef STREAM_CHECKSUM_H
+#define STREAM_CHECKSUM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct checksum;
+
+/* NULL where there is no memory. */
+struct checksum *checksum_new(void);
+void checksum_free(struct checksum *c); /* NULL is fine */
+void checksum_reset(struct checksum *c);
+void checksum_add(struct checksum *c, const void *bytes, size_t len);
+uint64_t checksum_value(const struct checksum *c);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An epoch on the secondary, from EPOCH_BEGIN to EPOCH_END.
+ *
+ * The happy path:
+ *   - store_begin() with the epoch's number;
+ *   - store_pages() and store_state() decode each payload as it arrives, the
+ *     latest version of each gfn replacing an earlier one of the same epoch;
+ *   - store_end() compares counts and checksum: only now is it complete;
+ *   - store_each_page() and store_record() hand it to the standby.
+ * Failure: any error leaves the store incomplete for good; store_complete()
+ * is false, and a store that is not complete is never applied.
+ *
+ * Memory: at most the guest's RAM in pages plus WIRE_STATE_MAX of state, both
+ * checked before anything is taken.  One thread at a time.
+ */
+#ifndef STREAM_STORE_H
+#define STREAM_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stream/format.h"
+#include "stream/records.h"
+
+struct store;
+
+/*
+ * For a guest with `ram_bytes` of memory and no gfn above `max_gfn`.  The page
+ * limit is ram_bytes / WIRE_PAGE_BYTES plus a small slack for the special
+ * frames of a domain.  NULL: no memory.
+ */
+struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn);
+void store_free(struct store *s); /* NULL is fine */
+
+/* Empties the store for epoch `number` (> 0). */
+void store_begin(struct store *s, uint64_t number);
+
+/* -EPROTO (malformed), -E2BIG (over a limit), -ENOMEM, with *why set. */
+int store_pages(struct store *s, const uint8_t *payload, size_t length,
+		const char **why);
+int store_state(struct store *s, const uint8_t *payload, size_t length,
+		const char **why);
+/*
+ * 0 and complete, or -EBADMSG where a count or the checksum does not hold, or
+ * -EPROTO where the state is not a sequence of whole records or has an unknown
+ * mandatory one.
+ */
+int store_end(struct store *s, const struct wire_epoch_end *end,
+	      const char **why);
+
+bool store_complete(const struct store *s);
+uint64_t store_number(const struct store *s);
+size_t store_page_count(const struct store *s); /* distinct gfns */
+size_t store_memory_bytes(const struct store *s); /* held at the moment */
+
+/*
+ * Calls `page` for each distinct gfn; bytes == NULL is a page of zeroes.  Stops
+ * at the first negative return and returns it, else 0.
+ */
+int store_each_page(const struct store *s,
+		    int (*page)(void *arg, uint64_t gfn, const uint8_t *bytes),
+		    void *arg);
+
+/* Finds the first record of this type; false where there is none. */
+bool store_record(const struct store *s, enum wire_record type,
+		  struct record *r);
+
+#endif
