@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * XXH3-64, streaming.  It guards against our own mistakes (a lost, doubled or
+ * reordered piece); against an attacker there is TLS.
+ */
+#include "config.h"
+
+#include "stream/checksum.h"
+
+#include <stdlib.h>
+
+#include <xxhash.h>
+
+struct checksum {
+	XXH3_state_t *state; /* has to be aligned to 64: the library's heap */
+};
+
+struct checksum *checksum_new(void)
+{
+	struct checksum *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->state = XXH3_createState();
+	if (!c->state) {
+		free(c);
+		return NULL;
+	}
+	checksum_reset(c);
+	return c;
+}
+
+void checksum_free(struct checksum *c)
+{
+	if (!c)
+		return;
+	XXH3_freeState(c->state);
+	free(c);
+}
+
+void checksum_reset(struct checksum *c)
+{
+	XXH3_64bits_reset(c->state);
+}
+
+void checksum_add(struct checksum *c, const void *bytes, size_t len)
+{
+	if (len)
+		XXH3_64bits_update(c->state, bytes, len);
+}
+
+uint64_t checksum_value(const struct checksum *c)
+{
+	return XXH3_64bits_digest(c->state);
+}
