@@ -45,10 +45,17 @@ const char *tls_identity_name(const struct tls_identity *id);
 int tls_new(const struct tls_identity *id, bool server,
 	    const char *expected_name, struct tls **out);
 void tls_free(struct tls *t);
+/*
+ * Changes our key after this many records instead of the default, which stays
+ * well below what AES-GCM allows under one key.
+ */
+void tls_rekey_after(struct tls *t, uint64_t records);
 
 /*
  * Where to put received ciphertext: *room bytes at the returned place, then
- * tls_received(n).  Zero-copy into OpenSSL's BIO pair.
+ * tls_received(n).  Zero-copy into OpenSSL's BIO pair: the place is lost when
+ * tls_read() or tls_handshake() finds bytes to read in between, so ask for it
+ * after they have wanted more.
  */
 uint8_t *tls_receive_room(struct tls *t, size_t *room);
 void tls_received(struct tls *t, size_t n);
