@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What all kinds of guests share: the table of kinds, their texts, and the
+ * lock that gives one colod the right to a guest's name on this host.
+ *
+ * The lock is a flock on RUN_DIR/NAME.lock: the kernel drops it with the last
+ * descriptor, so no crash leaves one behind.  The file is never removed, since
+ * removing it would let two processes hold locks on two files of one name.
+ * Any thread.
+ */
+#include "config.h"
+
+#include "resume/guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+const struct guest_kind *const guest_kinds[] = { &guest_xen, NULL };
+
+void guest_error_set(struct guest_error *e, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!e)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	va_end(ap);
+}
+
+const char *guest_status_text(enum guest_status s)
+{
+	switch (s) {
+	case GUEST_RUNNING:
+		return "running";
+	case GUEST_SUSPENDED:
+		return "suspended";
+	case GUEST_POWEROFF:
+		return "powered off";
+	case GUEST_REBOOT:
+		return "rebooting";
+	case GUEST_CRASHED:
+		return "crashed";
+	case GUEST_GONE:
+		return "gone";
+	}
+	return "unknown";
+}
+
+const struct guest_kind *guest_kind_of_words(const char *words)
+{
+	(void)words; /* one kind so far: whatever is named is a Xen domain */
+	return &guest_xen;
+}
+
+const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind)
+{
+	const struct guest_kind *const *k;
+
+	for (k = guest_kinds; *k; k++)
+		if ((*k)->standby->kind == kind)
+			return *k;
+	return NULL;
+}
+
+int guest_lock(const char *name, const char *run_dir)
+{
+	char path[PATH_MAX];
+	AUTO_FD int fd = -1;
+	int n;
+
+	if (!*name || *name == '.' || strchr(name, '/'))
+		return -EINVAL;
+	n = snprintf(path, sizeof(path), "%s/%s.lock", run_dir, name);
+	if (n < 0 || (size_t)n >= sizeof(path))
+		return -ENAMETOOLONG;
+	if (mkdir(run_dir, 0755) < 0 && errno != EEXIST) {
+		n = -errno;
+		log_error("making %s: %s", run_dir, strerror(-n));
+		return n;
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		n = -errno;
+		log_error("opening %s: %s", path, strerror(-n));
+		return n;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	return TAKE_FD(fd);
+}

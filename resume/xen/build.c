@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Building the twin, and removing twins that nobody holds any more.
+ *
+ * The happy path:
+ *   - the source's configuration, with the twin's name and mark in it;
+ *   - libxl restores the image into a domain that stays paused, with all its
+ *     devices and backends;
+ *   - its memory is mapped for good.
+ * Failure modes: a guest of this name runs here; an earlier twin is still
+ * there (removed, if colod made it and it never ran); the image ends early or
+ * is malformed: libxl removes what it began.
+ *
+ * A twin that was never activated is paused, carries the mark and the suffix,
+ * and none of its vCPUs has run: only such a domain is ever removed here.
+ */
+#include "config.h"
+
+#include "resume/xen/standby.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "resume/xen/lifecycle.h"
+
+/* When process `pid` started, in clock ticks; 0: there is none. */
+static unsigned long long start_time(pid_t pid)
+{
+	char path[32], text[1024];
+	unsigned long long ticks = 0;
+	const char *at;
+	size_t n;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	/* proc(5): field 22, counted from behind the name in parentheses. */
+	at = strrchr(text, ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	if (at)
+		sscanf(at, " %llu", &ticks);
+	return ticks;
+}
+
+static bool holder_lives(const char *mark)
+{
+	unsigned long long ticks;
+	int pid;
+
+	if (sscanf(mark, "%d %llu", &pid, &ticks) != 2)
+		return false;
+	return pid != getpid() && ticks && start_time(pid) == ticks;
+}
+
+/* Whether this is a twin that never ran and whose colod is no more. */
+static bool is_stale_twin(struct xen_host *h, uint32_t domid, const char *name)
+{
+	size_t suffix = strlen(XEN_STANDBY_SUFFIX), n = strlen(name);
+	AUTO_FREE char *mark = xen_node_read(h, domid, XEN_NODE_STANDBY);
+	struct xen_state st;
+
+	if (!mark || n <= suffix ||
+	    strcmp(name + n - suffix, XEN_STANDBY_SUFFIX))
+		return false;
+	if (xen_query(h, domid, &st) < 0 || st.status != GUEST_RUNNING ||
+	    !st.paused || st.cpu_time_ns)
+		return false;
+	return !holder_lives(mark);
+}
+
+static int remove_twin(struct xen_host *h, uint32_t domid, const char *name)
+{
+	libxl_ctx *ctx = xen_host_libxl(h, NULL);
+
+	log_info("removing %s (domain %u), left by a colod that is no more",
+		 name, domid);
+	if (ctx && libxl_domain_destroy(ctx, domid, NULL) == 0)
+		return 0;
+	log_error("removing %s: %s", name, xen_host_why(h).text);
+	return -EIO;
+}
+
+static int make_room(struct guest_standby *s, struct guest_error *err)
+{
+	uint32_t domid;
+	int rc = xen_find(s->host, s->name, &domid);
+
+	if (rc != -ENOENT) {
+		guest_error_set(err,
+				"a domain named %s is on this host already",
+				s->name);
+		return rc < 0 ? rc : -EEXIST;
+	}
+	rc = xen_find(s->host, s->twin, &domid);
+	if (rc == -ENOENT)
+		return 0;
+	if (rc == 0 && is_stale_twin(s->host, domid, s->twin))
+		rc = remove_twin(s->host, domid, s->twin);
+	else if (rc == 0)
+		rc = -EEXIST;
+	if (rc < 0)
+		guest_error_set(err,
+				"a domain named %s is on this host already"
+				" and cannot be removed: see `xl list'",
+				s->twin);
+	return rc;
+}
+
+static int make_config(struct guest_standby *s,
+		       const struct guest_description *d,
+		       libxl_domain_config *config, struct guest_error *err)
+{
+	libxl_ctx *ctx = xen_host_libxl(s->host, err);
+	char mark[64];
+
+	if (!ctx)
+		return -EIO;
+	libxl_domain_config_init(config);
+	if (libxl_domain_config_from_json(ctx, config, d->config)) {
+		guest_error_set(err,
+				"libxl does not understand the"
+				" configuration of %s (another version of"
+				" Xen?): %s",
+				s->name, xen_host_why(s->host).text);
+		return -EINVAL;
+	}
+	if (config->c_info.type != LIBXL_DOMAIN_TYPE_PVH) {
+		guest_error_set(err, "%s is not a PVH guest", s->name);
+		return -ENOTSUP;
+	}
+	free(config->c_info.name);
+	config->c_info.name = strdup(s->twin);
+	if (!config->c_info.name)
+		return -ENOMEM;
+	memcpy(config->c_info.uuid.uuid, d->uuid, sizeof(d->uuid));
+	snprintf(mark, sizeof(mark), "%d %llu", (int)getpid(),
+		 start_time(getpid()));
+	return xen_config_mark(config, mark);
+}
+
+static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
+		   struct guest_error *err)
+{
+	libxl_ctx *ctx = xen_host_libxl(s->host, err);
+	libxl_domain_restore_params params;
+	uint32_t domid = (uint32_t)INVALID_DOMID;
+	int rc;
+
+	pthread_mutex_lock(&s->lock);
+	s->image_fd = s->cancelled ? -1 : fd;
+	pthread_mutex_unlock(&s->lock);
+	if (s->image_fd < 0)
+		return -ECANCELED;
+	libxl_domain_restore_params_init(&params);
+	params.stream_version = 2;
+	rc = libxl_domain_create_restore(ctx, config, &domid, fd, -1, &params,
+					 NULL, NULL);
+	libxl_domain_restore_params_dispose(&params);
+	pthread_mutex_lock(&s->lock);
+	s->image_fd = -1;
+	pthread_mutex_unlock(&s->lock);
+	if (rc == 0) {
+		s->domid = domid;
+		return 0;
+	}
+	guest_error_set(err, "libxl could not build %s: %s", s->twin,
+			xen_host_why(s->host).text);
+	if (domid != (uint32_t)INVALID_DOMID)
+		libxl_domain_destroy(ctx, domid, NULL);
+	return s->cancelled ? -ECANCELED : -EIO;
+}
+
+static int map_twin(struct guest_standby *s, struct guest_error *err)
+{
+	int rc = xen_memory_open(s->host, s->domid, PROT_READ | PROT_WRITE,
+				 s->max_gfn, &s->memory);
+
+	if (rc == 0)
+		rc = xen_memory_map(s->memory);
+	s->context_capacity = WIRE_STATE_MAX;
+	s->context = malloc(s->context_capacity);
+	if (rc == 0 && !s->context)
+		rc = -ENOMEM;
+	if (rc < 0)
+		guest_error_set(err, "mapping the memory of %s: %s", s->twin,
+				strerror(-rc));
+	return rc;
+}
+
+static int build(struct guest_standby *s, const struct guest_description *d,
+		 int fd, struct guest_error *err)
+{
+	libxl_domain_config config;
+	int rc = xen_host_open(&s->host, err);
+
+	if (rc == 0)
+		rc = make_room(s, err);
+	if (rc < 0)
+		return rc;
+	rc = make_config(s, d, &config, err);
+	if (rc == 0)
+		rc = restore(s, &config, fd, err);
+	libxl_domain_config_dispose(&config);
+	if (rc < 0)
+		return rc;
+	rc = map_twin(s, err);
+	if (rc < 0) {
+		xen_memory_close(s->memory);
+		s->memory = NULL;
+		libxl_domain_destroy(xen_host_libxl(s->host, NULL), s->domid,
+				     NULL);
+	}
+	return rc;
+}
+
+void xen_standby_free(struct guest_standby *s)
+{
+	if (!s)
+		return;
+	xen_memory_close(s->memory);
+	xen_host_close(s->host);
+	pthread_mutex_destroy(&s->lock);
+	free(s->context);
+	free(s);
+}
+
+int xen_standby_build(const struct guest_description *d, int fd,
+		      struct guest_standby **out, struct guest_error *err)
+{
+	struct guest_standby *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->image_fd = -1;
+	s->max_gfn = d->max_gfn;
+	pthread_mutex_init(&s->lock, NULL);
+	snprintf(s->name, sizeof(s->name), "%s", d->name);
+	snprintf(s->twin, sizeof(s->twin), "%s" XEN_STANDBY_SUFFIX, d->name);
+	rc = build(s, d, fd, err);
+	if (rc < 0) {
+		xen_standby_free(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+/* Removes the twin unless a colod holds the right to its guest's name. */
+static void sweep_one(struct xen_host *h, uint32_t domid, char *name)
+{
+	int lock;
+
+	if (!is_stale_twin(h, domid, name))
+		return;
+	name[strlen(name) - strlen(XEN_STANDBY_SUFFIX)] = '\0';
+	lock = guest_lock(name, RUNSTATEDIR "/colod");
+	if (lock < 0)
+		return;
+	remove_twin(h, domid, name);
+	close(lock);
+}
+
+int xen_standby_sweep(void)
+{
+	AUTO_FREE char **ids = NULL;
+	struct guest_error err;
+	struct xen_host *h;
+	unsigned int n = 0;
+	int rc = xen_host_open(&h, &err);
+
+	if (rc < 0) {
+		log_error("%s", err.text);
+		return rc;
+	}
+	ids = xs_directory(h->xs, XBT_NULL, "/local/domain", &n);
+	for (unsigned int i = 0; ids && i < n; i++) {
+		uint32_t domid = (uint32_t)strtoul(ids[i], NULL, 10);
+		AUTO_FREE char *name = xen_node_read(h, domid, "name");
+
+		if (domid && name)
+			sweep_one(h, domid, name);
+	}
+	xen_host_close(h);
+	return 0;
+}

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tracking and capturing what a domain writes, by Xen's log-dirty mode.
+ *
+ * The happy path:
+ *   - xen_source_prepare(), guest running: mapping, bitmaps, all touched;
+ *   - xen_source_track(), guest suspended: log-dirty on;
+ *   - xen_source_capture(), guest suspended: the bitmap is taken and cleared
+ *     in one hypercall, each dirty page copied from the standing mapping, the
+ *     vCPUs' state put behind them;
+ *   - xen_source_after_resume(): chunks in which a hole became memory are
+ *     mapped anew, while the guest runs.
+ * Failure modes:
+ *   - memory moved (ballooning): tot_pages differs, see memory.h; -ESTALE;
+ *   - log-dirty pretends to work: on a Xen without it for this kind of guest
+ *     ENABLE fails, and CLEAN then succeeds with no dirty page.  So ENABLE's
+ *     result counts, and a first capture without dirty pages is an error: a
+ *     guest that ran has written at least its own suspend;
+ *   - a capture fails after the bitmap was cleared: those pages are lost, and
+ *     every later capture says -ESTALE.
+ */
+#include "config.h"
+
+#include "resume/xen/source.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "stream/records.h"
+
+enum {
+	CONTEXT_SLACK_BYTES = 4096,
+	/* Frames that could not be mapped are tried again this often. */
+	SKIP_FORGET_CAPTURES = 64,
+};
+
+static size_t bitmap_pages(const struct guest_source *s)
+{
+	return (s->bitmap_words * 8 + XC_PAGE_SIZE - 1) / XC_PAGE_SIZE;
+}
+
+static uint64_t *touched_words(size_t words)
+{
+	uint64_t *w = malloc(words * sizeof(*w));
+
+	/* Not calloc, whose pages would be touched during a capture. */
+	if (w)
+		memset(w, 0, words * sizeof(*w));
+	return w;
+}
+
+static int allocate_bitmaps(struct guest_source *s)
+{
+	DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bits, &s->bits_buffer);
+
+	s->bitmap_words = s->max_gfn / 64 + 1;
+	bits = xc_hypercall_buffer_alloc_pages(s->host->xc, bits,
+					       (int)bitmap_pages(s));
+	s->bits = bits;
+	s->carry = touched_words(s->bitmap_words);
+	s->skip = touched_words(s->bitmap_words);
+	s->remap = touched_words(s->memory->chunk_count / 64 + 1);
+	if (!s->bits || !s->carry || !s->skip || !s->remap)
+		return -ENOMEM;
+	return 0;
+}
+
+static int allocate_context(struct guest_source *s)
+{
+	int n = xc_domain_hvm_getcontext(s->host->xc, s->domid, NULL, 0);
+
+	if (n < 0)
+		return -errno;
+	s->context_bytes = (uint32_t)n + CONTEXT_SLACK_BYTES;
+	s->context = malloc(s->context_bytes);
+	if (!s->context)
+		return -ENOMEM;
+	memset(s->context, 0, s->context_bytes);
+	return 0;
+}
+
+int xen_source_prepare(struct guest_source *s)
+{
+	int rc;
+
+	xen_source_release(s);
+	rc = xen_memory_open(s->host, s->domid, PROT_READ, s->max_gfn,
+			     &s->memory);
+	if (rc == 0)
+		rc = allocate_bitmaps(s);
+	if (rc == 0)
+		rc = allocate_context(s);
+	if (rc == 0)
+		rc = xen_memory_map(s->memory);
+	if (rc < 0)
+		xen_source_release(s);
+	return rc;
+}
+
+void xen_source_release(struct guest_source *s)
+{
+	DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bits, &s->bits_buffer);
+
+	if (s->bits)
+		xc_hypercall_buffer_free_pages(s->host->xc, bits,
+					       (int)bitmap_pages(s));
+	s->bits = NULL;
+	free(s->carry);
+	free(s->skip);
+	free(s->remap);
+	free(s->context);
+	s->carry = s->skip = s->remap = NULL;
+	s->context = NULL;
+	xen_memory_close(s->memory);
+	s->memory = NULL;
+}
+
+static int log_dirty_on(struct guest_source *s)
+{
+	xc_interface *xc = s->host->xc;
+	int rc = xc_shadow_control(
+		xc, s->domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0);
+
+	if (rc < 0 && errno == EINVAL) {
+		/* Left on by a tool that died. */
+		xc_shadow_control(xc, s->domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL,
+				  0);
+		rc = xc_shadow_control(xc, s->domid,
+				       XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY,
+				       NULL, 0);
+	}
+	return rc < 0 ? -errno : 0;
+}
+
+static long long clean(struct guest_source *s)
+{
+	DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bits, &s->bits_buffer);
+	xc_shadow_op_stats_t stats;
+
+	(void)bits; /* the macro below takes its shadow only */
+	return xc_logdirty_control(
+		s->host->xc, s->domid, XEN_DOMCTL_SHADOW_OP_CLEAN,
+		HYPERCALL_BUFFER(bits), s->max_gfn + 1, 0, &stats);
+}
+
+/* The mapping was made while the guest ran: is it still all of its memory? */
+static int mapping_current(struct guest_source *s)
+{
+	struct xen_state st;
+	int rc = xen_query(s->host, s->domid, &st);
+
+	if (rc == 0 && st.tot_pages != s->memory->tot_pages) {
+		log_debug("%s: its memory changed since it was mapped; mapping"
+			  " it anew",
+			  s->name);
+		rc = xen_memory_map(s->memory);
+	}
+	return rc;
+}
+
+int xen_source_track(struct guest_source *s, struct guest_error *err)
+{
+	xen_pfn_t max_gfn = 0;
+	int rc = mapping_current(s);
+
+	if (rc == 0 && xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
+		rc = -errno;
+	if (rc == 0 && max_gfn > s->max_gfn) {
+		guest_error_set(err,
+				"the memory of %s grew while its image was"
+				" sent",
+				s->name);
+		return -ESTALE;
+	}
+	if (rc == 0)
+		rc = log_dirty_on(s);
+	if (rc == 0 && clean(s) < 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = xen_source_subscribe(s);
+	if (rc < 0) {
+		guest_error_set(err,
+				"Xen cannot track what %s writes (log-dirty"
+				" mode: %s); is hap=1 set and memory left"
+				" on this host?",
+				s->name, strerror(-rc));
+		xc_shadow_control(s->host->xc, s->domid,
+				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
+		return rc;
+	}
+	s->tracking = true;
+	s->proven = false;
+	s->stale = false;
+	return 0;
+}
+
+static void copy_page(struct epoch *e, uint64_t gfn, const uint8_t *page)
+{
+	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, page,
+	       WIRE_PAGE_BYTES);
+	e->gfns[e->page_count++] = gfn;
+}
+
+/*
+ * A dirty page that is not mapped: a ring, a frame of Xen's own (shared_info,
+ * grant tables: the guest sets those up anew on the other side), or a hole
+ * that has become memory.  Returns true where it was taken.
+ */
+static bool take_hole(struct guest_source *s, struct epoch *e, uint64_t gfn)
+{
+	xenforeignmemory_handle *fm = s->host->fm;
+	xen_pfn_t pfn = gfn;
+	int error = 0;
+	size_t c = gfn / s->memory->chunk_pages;
+	void *page = NULL;
+
+	if (!xen_memory_reserved(s->memory, gfn))
+		page = xenforeignmemory_map(fm, s->domid, PROT_READ, 1, &pfn,
+					    &error);
+	if (page && !error) {
+		copy_page(e, gfn, page);
+		s->remap[c / 64] |= UINT64_C(1) << (c % 64);
+		s->remap_any = true;
+	} else {
+		s->skip[gfn / 64] |= UINT64_C(1) << (gfn % 64);
+	}
+	if (page)
+		xenforeignmemory_unmap(fm, page, 1);
+	return page && !error;
+}
+
+/* Copies one word's pages; returns the bits for which there was no room. */
+static uint64_t take_word(struct guest_source *s, struct epoch *e, size_t w,
+			  uint64_t dirty)
+{
+	const uint8_t *page;
+	uint64_t gfn;
+
+	for (; dirty; dirty &= dirty - 1) {
+		if (e->page_count == e->page_capacity)
+			return dirty;
+		gfn = w * 64 + (uint64_t)__builtin_ctzll(dirty);
+		page = xen_memory_page(s->memory, gfn);
+		if (page)
+			copy_page(e, gfn, page);
+		else if (gfn <= s->max_gfn)
+			take_hole(s, e, gfn);
+	}
+	return 0;
+}
+
+static void copy_dirty(struct guest_source *s, struct epoch *e)
+{
+	uint64_t dirty;
+
+	e->page_count = 0;
+	e->partial = false;
+	for (size_t w = 0; w < s->bitmap_words; w++) {
+		dirty = (s->bits[w] | s->carry[w]) & ~s->skip[w];
+		if (!dirty)
+			continue;
+		s->carry[w] = take_word(s, e, w, dirty);
+		if (s->carry[w])
+			e->partial = true;
+	}
+}
+
+static int take_context(struct guest_source *s, struct epoch *e)
+{
+	struct cursor c = cursor_over(e->state, e->state_capacity);
+	int n = xc_domain_hvm_getcontext(s->host->xc, s->domid, s->context,
+					 s->context_bytes);
+	uint8_t *body;
+
+	if (n < 0)
+		return -errno;
+	body = record_put(&c, WIRE_RECORD_HVM_CONTEXT, (uint32_t)n);
+	if (!body)
+		return -E2BIG;
+	memcpy(body, s->context, (size_t)n);
+	e->state_bytes = e->state_capacity - cursor_left(&c);
+	return 0;
+}
+
+/* Whether the guest's memory is still where it was when it was mapped. */
+static int check_layout(struct guest_source *s)
+{
+	xen_pfn_t max_gfn = 0;
+
+	if (s->stale)
+		return -ESTALE;
+	if (xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
+		return -errno;
+	if (max_gfn > s->max_gfn ||
+	    s->state.tot_pages != s->memory->tot_pages) {
+		log_info("%s: its memory changed (%llu pages, %llu before)",
+			 s->name, (unsigned long long)s->state.tot_pages,
+			 (unsigned long long)s->memory->tot_pages);
+		s->stale = true;
+		return -ESTALE;
+	}
+	return 0;
+}
+
+static int check_proof(struct guest_source *s, const struct epoch *e)
+{
+	if (s->proven || e->page_count || e->partial) {
+		s->proven = true;
+		return 0;
+	}
+	log_error("%s: Xen reports no page written since tracking began:"
+		  " log-dirty mode does not work for it",
+		  s->name);
+	s->stale = true;
+	return -EIO;
+}
+
+int xen_source_capture(struct guest_source *s, struct epoch *e)
+{
+	uint64_t t0 = clock_now_us(), t1, t2;
+	int rc;
+
+	if (!s->tracking || !s->suspended)
+		return -EINVAL;
+	rc = check_layout(s);
+	if (rc < 0)
+		return rc;
+	if (clean(s) < 0) {
+		rc = -errno;
+		log_error("%s: taking the bitmap of dirty pages: %s", s->name,
+			  strerror(-rc));
+		s->stale = true;
+		return rc;
+	}
+	t1 = clock_now_us();
+	copy_dirty(s, e);
+	t2 = clock_now_us();
+	rc = take_context(s, e);
+	if (rc < 0) {
+		log_error("%s: reading the state of its vCPUs: %s", s->name,
+			  strerror(-rc));
+		s->stale = true;
+		return rc;
+	}
+	e->times.scan_us = t1 - t0;
+	e->times.copy_us = t2 - t1;
+	e->times.state_us = clock_now_us() - t2;
+	s->captures++;
+	return check_proof(s, e);
+}
+
+void xen_source_after_resume(struct guest_source *s)
+{
+	if (!s->tracking)
+		return;
+	if (s->captures % SKIP_FORGET_CAPTURES == 0)
+		memset(s->skip, 0, s->bitmap_words * sizeof(*s->skip));
+	for (size_t c = 0; s->remap_any && c < s->memory->chunk_count; c++) {
+		if (!(s->remap[c / 64] >> (c % 64) & 1))
+			continue;
+		s->remap[c / 64] &= ~(UINT64_C(1) << (c % 64));
+		if (xen_memory_remap(s->memory, c * s->memory->chunk_pages) < 0)
+			log_debug("%s: mapping chunk %zu anew: %s", s->name, c,
+				  strerror(errno));
+	}
+	s->remap_any = false;
+}

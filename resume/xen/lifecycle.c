@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What becomes of a domain that powered off, rebooted or crashed.
+ *
+ * `xl create` leaves a process behind that does this, but that process goes
+ * when the domain is first suspended; from then on it falls to colod.  The
+ * actions are those of xl.cfg(5).  What would need more than destroying and
+ * creating (preserve, renaming, core dumps, soft reset) is left to the
+ * operator, with a line that says so.  The guest's memory must be unmapped
+ * before, or the domain stays a zombie.  The guest's worker thread.
+ */
+#include "config.h"
+
+#include "resume/xen/lifecycle.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define XL_GRACE_US UINT64_C(3000000)
+#define XL_POLL_US UINT64_C(50000)
+
+int xen_config_mark(libxl_domain_config *config, const char *value)
+{
+	char **old = config->c_info.xsdata, **kvl;
+	size_t n = 0, kept = 0;
+
+	while (old && old[n])
+		n += 2;
+	kvl = calloc(n + 3, sizeof(*kvl));
+	if (!kvl)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i += 2) {
+		if (!strcmp(old[i], XEN_NODE_STANDBY)) {
+			free(old[i]);
+			free(old[i + 1]);
+			continue;
+		}
+		kvl[kept++] = old[i];
+		kvl[kept++] = old[i + 1];
+	}
+	free(old);
+	config->c_info.xsdata = kvl;
+	if (!value)
+		return 0;
+	kvl[kept] = strdup(XEN_NODE_STANDBY);
+	kvl[kept + 1] = strdup(value);
+	if (kvl[kept] && kvl[kept + 1])
+		return 0;
+	free(kvl[kept]);
+	free(kvl[kept + 1]);
+	kvl[kept] = kvl[kept + 1] = NULL;
+	return -ENOMEM;
+}
+
+int xen_config_get(struct xen_host *h, uint32_t domid,
+		   libxl_domain_config *config, struct guest_error *err)
+{
+	libxl_ctx *ctx = xen_host_libxl(h, err);
+	int rc = -EIO;
+
+	if (!ctx)
+		return rc;
+	libxl_domain_config_init(config);
+	if (libxl_retrieve_domain_configuration(ctx, domid, config, NULL))
+		guest_error_set(err,
+				"the configuration of domain %u cannot be"
+				" had from libxl: %s; was it made by xl?",
+				domid, xen_host_why(h).text);
+	else
+		rc = xen_config_mark(config, NULL);
+	if (rc < 0)
+		libxl_domain_config_dispose(config);
+	return rc;
+}
+
+static libxl_action_on_shutdown action_of(const libxl_domain_config *c,
+					  unsigned int reason)
+{
+	switch (reason) {
+	case SHUTDOWN_poweroff:
+		return c->on_poweroff;
+	case SHUTDOWN_reboot:
+		return c->on_reboot;
+	case SHUTDOWN_watchdog:
+		return c->on_watchdog;
+	case SHUTDOWN_soft_reset:
+		return c->on_soft_reset;
+	default:
+		return c->on_crash;
+	}
+}
+
+static int restart(struct xen_host *h, libxl_domain_config *config,
+		   const char *name)
+{
+	libxl_ctx *ctx = xen_host_libxl(h, NULL);
+	uint32_t domid = (uint32_t)INVALID_DOMID;
+
+	if (!ctx || libxl_domain_create_new(ctx, config, &domid, NULL, NULL)) {
+		log_error("%s: it could not be started again: %s", name,
+			  xen_host_why(h).text);
+		return -EIO;
+	}
+	if (libxl_domain_unpause(ctx, domid, NULL)) {
+		log_error("%s: it was made anew as domain %u, but does not run:"
+			  " %s",
+			  name, domid, xen_host_why(h).text);
+		return -EIO;
+	}
+	log_info("%s: runs again, as domain %u", name, domid);
+	return 0;
+}
+
+static int act(struct xen_host *h, uint32_t domid, const char *name,
+	       libxl_action_on_shutdown action, libxl_domain_config *config,
+	       bool *again)
+{
+	libxl_ctx *ctx = xen_host_libxl(h, NULL);
+	bool anew = action == LIBXL_ACTION_ON_SHUTDOWN_RESTART;
+	int rc;
+
+	if (!anew && action != LIBXL_ACTION_ON_SHUTDOWN_DESTROY) {
+		log_warn("%s: its configuration asks for `%s', which colod"
+			 " leaves to you: domain %u stays as it is",
+			 name, libxl_action_on_shutdown_to_string(action),
+			 domid);
+		return 0;
+	}
+	if (!ctx || libxl_domain_destroy(ctx, domid, NULL)) {
+		log_error("%s: domain %u could not be destroyed: %s", name,
+			  domid, xen_host_why(h).text);
+		return -EIO;
+	}
+	log_info("%s: domain %u is destroyed, as configured", name, domid);
+	if (!anew)
+		return 0;
+	rc = restart(h, config, name);
+	*again = rc == 0;
+	return rc;
+}
+
+/* True where the domain's own xl has dealt with it meanwhile. */
+static bool left_to_xl(struct xen_host *h, uint32_t domid, const char *name,
+		       bool *again)
+{
+	uint64_t end_us = clock_now_us() + XL_GRACE_US;
+	struct xen_state st;
+	uint32_t other;
+
+	while (clock_now_us() < end_us) {
+		if (xen_query(h, domid, &st) == 0 && st.status == GUEST_GONE)
+			break;
+		clock_sleep_us(XL_POLL_US);
+	}
+	if (clock_now_us() >= end_us)
+		return false;
+	/* xl makes it anew after some time of its own. */
+	while (clock_now_us() < end_us && !*again) {
+		*again = xen_find(h, name, &other) == 0;
+		clock_sleep_us(XL_POLL_US);
+	}
+	return true;
+}
+
+int xen_after_shutdown(struct xen_host *h, uint32_t domid, const char *name,
+		       bool wait, bool *again)
+{
+	libxl_domain_config config;
+	struct guest_error err;
+	struct xen_state st;
+	int rc;
+
+	*again = false;
+	if (wait && left_to_xl(h, domid, name, again))
+		return 0;
+	rc = xen_query(h, domid, &st);
+	if (rc < 0)
+		return rc;
+	if (st.status == GUEST_GONE)
+		return 0;
+	if (st.status == GUEST_RUNNING || st.status == GUEST_SUSPENDED)
+		return -EBUSY;
+	rc = xen_config_get(h, domid, &config, &err);
+	if (rc < 0) {
+		log_error("%s: %s", name, err.text);
+		return rc;
+	}
+	rc = act(h, domid, name, action_of(&config, st.reason), &config, again);
+	libxl_domain_config_dispose(&config);
+	return rc;
+}

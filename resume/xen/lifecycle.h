@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A domain's configuration and its end, for source and standby alike. */
+#ifndef RESUME_XEN_LIFECYCLE_H
+#define RESUME_XEN_LIFECYCLE_H
+
+#include "resume/xen/host.h"
+
+/*
+ * The mark of a standby: /local/domain/DOMID/colod, set by libxl as it makes
+ * the domain, so that no moment is without it.  Its value is the pid and start
+ * time of the colod that holds the standby.
+ */
+#define XEN_NODE_STANDBY "colod"
+
+/*
+ * The domain's configuration as libxl keeps it, without what colod added.  The
+ * caller calls libxl_domain_config_dispose() on success.
+ */
+int xen_config_get(struct xen_host *h, uint32_t domid,
+		   libxl_domain_config *config, struct guest_error *err);
+
+/* Sets the domain's XEN_NODE_STANDBY to `value`; NULL: leaves it out. */
+int xen_config_mark(libxl_domain_config *config, const char *value);
+
+/*
+ * Does what the domain's own configuration says to its shutdown.  `wait`: its
+ * xl may still be there to do the same; it is given the time to do so.
+ */
+int xen_after_shutdown(struct xen_host *h, uint32_t domid, const char *name,
+		       bool wait, bool *again);
+
+#endif

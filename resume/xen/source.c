@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A Xen domain as source: finding it, saying whether it can be protected,
+ * describing it, and the table of operations.
+ *
+ * What can be protected: a running PVH guest that tells through
+ * control/feature-suspend that it suspends itself when asked.  It must also
+ * survive a suspend that is called off (return code 1), which Linux does and
+ * nothing in xenstore tells.
+ */
+#include "config.h"
+
+#include "resume/xen/source.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "resume/xen/kind.h"
+#include "resume/xen/lifecycle.h"
+
+static void source_free(struct guest_source *s)
+{
+	if (!s)
+		return;
+	if (s->watch)
+		xs_close(s->watch);
+	if (s->evtchn)
+		xenevtchn_close(s->evtchn);
+	cleanup_fd(&s->cancel_fd);
+	xen_host_close(s->host);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static struct guest_source *source_new(void)
+{
+	struct guest_source *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->guest_port = s->local_port = s->image_fd = -1;
+	pthread_mutex_init(&s->lock, NULL);
+	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->cancel_fd < 0) {
+		source_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static int check_type(struct guest_source *s, struct guest_error *err)
+{
+	libxl_ctx *ctx = xen_host_libxl(s->host, err);
+	libxl_dominfo info;
+	libxl_domain_type type;
+
+	if (!ctx)
+		return -EIO;
+	libxl_dominfo_init(&info);
+	if (libxl_domain_info(ctx, &info, s->domid)) {
+		guest_error_set(err, "libxl knows nothing of %s: %s", s->name,
+				xen_host_why(s->host).text);
+		libxl_dominfo_dispose(&info);
+		return -ENOENT;
+	}
+	type = info.domain_type;
+	libxl_dominfo_dispose(&info);
+	if (type == LIBXL_DOMAIN_TYPE_PVH)
+		return 0;
+	guest_error_set(err,
+			"%s is %s guest; this version of colod protects"
+			" PVH guests only (type=\"pvh\" in its"
+			" configuration)",
+			s->name,
+			type == LIBXL_DOMAIN_TYPE_PV ? "a PV"
+			: type == LIBXL_DOMAIN_TYPE_HVM
+				? "an HVM (device model)"
+				: "an unknown kind of");
+	return -ENOTSUP;
+}
+
+/* A standby of this host's own colod is not to be protected itself. */
+static int check_standby(struct guest_source *s, struct guest_error *err)
+{
+	AUTO_FREE char *mark =
+		xen_node_read(s->host, s->domid, XEN_NODE_STANDBY);
+
+	if (!mark)
+		return 0;
+	guest_error_set(err,
+			"%s is itself the standby of a guest that another"
+			" host protects here",
+			s->name);
+	return -ENOTSUP;
+}
+
+static int check_running(struct guest_source *s, struct guest_error *err)
+{
+	struct xen_state st;
+	int rc = xen_query(s->host, s->domid, &st);
+
+	if (rc < 0)
+		return rc;
+	if (st.status == GUEST_RUNNING && !st.paused)
+		return 0;
+	guest_error_set(err, "%s is %s, not running", s->name,
+			st.status == GUEST_RUNNING
+				? "paused (`xl unpause' lets it run)"
+				: guest_status_text(st.status));
+	return -EBUSY;
+}
+
+static int check_suspends(struct guest_source *s, struct guest_error *err)
+{
+	AUTO_FREE char *feature =
+		xen_node_read(s->host, s->domid, "control/feature-suspend");
+
+	if (feature && !strcmp(feature, "1"))
+		return 0;
+	guest_error_set(err,
+			"%s does not say that it can suspend itself"
+			" (control/feature-suspend is missing): either it"
+			" is still booting, or its kernel lacks suspend"
+			" for Xen",
+			s->name);
+	return -ENOTSUP;
+}
+
+/*
+ * A colod before us died and no guard of its was there to clean up: do it now.
+ */
+static int clear_leftover(struct guest_source *s)
+{
+	AUTO_FREE char *mark =
+		xen_node_read(s->host, s->domid, XEN_NODE_SOURCE);
+	char id[16];
+
+	if (!mark)
+		return 0;
+	log_info("%s: cleaning up after a colod that died", s->name);
+	snprintf(id, sizeof(id), "%u", s->domid);
+	return guest_xen_source.rescue(id, UINT64_C(1000000));
+}
+
+static int find(struct guest_source *s, const char *words,
+		struct guest_error *err)
+{
+	AUTO_FREE char *name = NULL;
+	int rc = xen_find(s->host, words, &s->domid);
+
+	if (rc == -ENOENT) {
+		guest_error_set(err,
+				"there is no domain `%s' on this host; `xl"
+				" list' shows those there are",
+				words);
+		return rc;
+	}
+	if (rc < 0) {
+		guest_error_set(err, "looking for domain `%s': %s", words,
+				strerror(-rc));
+		return rc;
+	}
+	if (s->domid == 0) {
+		guest_error_set(err,
+				"domain 0 is this host itself and cannot be"
+				" protected");
+		return -ENOTSUP;
+	}
+	name = xen_node_read(s->host, s->domid, "name");
+	if (!name || strlen(name) >= sizeof(s->name)) {
+		guest_error_set(err, "domain %u has no usable name", s->domid);
+		return -ENOTSUP;
+	}
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	return 0;
+}
+
+static int find_max_gfn(struct guest_source *s, struct guest_error *err)
+{
+	xen_pfn_t max_gfn = 0;
+
+	if (xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
+		return -errno;
+	if (max_gfn > WIRE_GFN_MAX) {
+		guest_error_set(err, "%s has memory above 16 TiB", s->name);
+		return -ENOTSUP;
+	}
+	s->max_gfn = max_gfn;
+	return 0;
+}
+
+static int open_events(struct guest_source *s, struct guest_error *err)
+{
+	s->evtchn = xenevtchn_open(s->host->log, 0);
+	s->watch = xs_open(0);
+	if (s->evtchn && s->watch &&
+	    xs_watch(s->watch, "@releaseDomain", "release"))
+		return 0;
+	guest_error_set(err,
+			"Xen's event channels or xenstore's watches cannot"
+			" be used: %s; is the module xen-evtchn loaded?",
+			strerror(errno));
+	return -EIO;
+}
+
+static int xen_open(const char *words, struct guest_source **out,
+		    struct guest_error *err)
+{
+	struct guest_source *s = source_new();
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	rc = xen_host_open(&s->host, err);
+	if (rc == 0)
+		rc = find(s, words, err);
+	if (rc == 0)
+		rc = check_type(s, err);
+	if (rc == 0)
+		rc = check_standby(s, err);
+	if (rc == 0)
+		rc = clear_leftover(s);
+	if (rc == 0)
+		rc = check_running(s, err);
+	if (rc == 0)
+		rc = check_suspends(s, err);
+	if (rc == 0)
+		rc = find_max_gfn(s, err);
+	if (rc == 0)
+		rc = open_events(s, err);
+	if (rc < 0) {
+		source_free(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+static int fill_config(struct guest_source *s, libxl_domain_config *config,
+		       struct guest_description *d, struct guest_error *err)
+{
+	d->config = libxl_domain_config_to_json(xen_host_libxl(s->host, NULL),
+						config);
+	if (!d->config)
+		return -ENOMEM;
+	d->config_length = strlen(d->config);
+	if (d->config_length > WIRE_CONFIG_MAX) {
+		guest_error_set(err, "the configuration of %s is too long",
+				s->name);
+		return -E2BIG;
+	}
+	memcpy(d->uuid, config->c_info.uuid.uuid, sizeof(d->uuid));
+	return 0;
+}
+
+static int xen_describe(struct guest_source *s, struct guest_description *d,
+			struct guest_error *err)
+{
+	libxl_domain_config config;
+	struct xen_state st;
+	int rc;
+
+	memset(d, 0, sizeof(*d));
+	rc = find_max_gfn(s, err);
+	if (rc == 0)
+		rc = xen_query(s->host, s->domid, &st);
+	if (rc == 0)
+		rc = xen_config_get(s->host, s->domid, &config, err);
+	if (rc < 0)
+		return rc;
+	d->kind = WIRE_GUEST_XEN_PVH;
+	d->ram_bytes = st.tot_pages * WIRE_PAGE_BYTES;
+	d->max_gfn = s->max_gfn;
+	snprintf(d->name, sizeof(d->name), "%s", s->name);
+	rc = fill_config(s, &config, d, err);
+	libxl_domain_config_dispose(&config);
+	if (rc < 0) {
+		free(d->config);
+		d->config = NULL;
+	}
+	return rc;
+}
+
+int xen_source_mark(struct guest_source *s, const char *mark)
+{
+	int rc = 0;
+
+	if (mark)
+		rc = xen_node_write(s->host, s->domid, XEN_NODE_SOURCE, mark);
+	else
+		xen_node_remove(s->host, s->domid, XEN_NODE_SOURCE);
+	if (rc < 0)
+		log_debug("%s: marking it `%s': %s", s->name, mark,
+			  strerror(-rc));
+	else
+		s->marked = mark != NULL;
+	return rc;
+}
+
+bool xen_source_cancelled(struct guest_source *s)
+{
+	AUTO_LOCK(&s->lock);
+	return s->cancelled;
+}
+
+static void xen_cancel(struct guest_source *s)
+{
+	AUTO_LOCK(&s->lock);
+	s->cancelled = true;
+	eventfd_write(s->cancel_fd, 1);
+	if (s->image_fd >= 0)
+		shutdown(s->image_fd, SHUT_RDWR);
+}
+
+static int xen_resume(struct guest_source *s, enum guest_resume kind)
+{
+	int rc;
+
+	if (kind != GUEST_RESUME_FAST)
+		return -ENOTSUP;
+	rc = xen_source_resume(s);
+	if (rc == 0)
+		xen_source_after_resume(s);
+	return rc;
+}
+
+static void xen_stop_tracking(struct guest_source *s)
+{
+	eventfd_t ignored;
+
+	xen_source_settle(s);
+	xen_source_resume(s);
+	if (s->marked) {
+		xen_source_unsubscribe(s);
+		xc_shadow_control(s->host->xc, s->domid,
+				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
+	}
+	s->tracking = false;
+	xen_source_unbind(s);
+	xen_source_release(s);
+	if (s->marked)
+		xen_source_mark(s, NULL);
+	AUTO_LOCK(&s->lock);
+	s->cancelled = false;
+	eventfd_read(s->cancel_fd, &ignored);
+}
+
+static enum guest_status xen_status(struct guest_source *s)
+{
+	struct xen_state st;
+
+	if (xen_source_resume_late(s))
+		return GUEST_RUNNING;
+	/* A query that fails says nothing against the guest. */
+	if (xen_query(s->host, s->domid, &st) < 0)
+		return s->suspended ? GUEST_SUSPENDED : GUEST_RUNNING;
+	return st.status;
+}
+
+static size_t xen_source_nics(struct guest_source *s, struct guest_nic *nics)
+{
+	return xen_nics(s->host, s->domid, nics);
+}
+
+static int xen_yield(struct guest_source *s)
+{
+	struct xen_state st;
+	int rc;
+
+	if (xc_domain_pause(s->host->xc, s->domid))
+		log_error("%s: pausing it: %s", s->name, strerror(errno));
+	rc = xen_query(s->host, s->domid, &st);
+	if (rc < 0)
+		return rc;
+	if (st.paused || st.status != GUEST_RUNNING)
+		return 0;
+	log_error("%s runs here although its standby has taken over: pause or"
+		  " destroy domain %u",
+		  s->name, s->domid);
+	return -EIO;
+}
+
+static int xen_source_after_shutdown(struct guest_source *s, bool *again)
+{
+	xen_stop_tracking(s);
+	return xen_after_shutdown(s->host, s->domid, s->name, !s->was_suspended,
+				  again);
+}
+
+static void xen_close(struct guest_source *s)
+{
+	if (!s)
+		return;
+	xen_stop_tracking(s);
+	source_free(s);
+}
+
+const struct guest_source_ops guest_xen_source = {
+	.name = "xen",
+	.open = xen_open,
+	.describe = xen_describe,
+	.send_image = xen_source_send_image,
+	.start_tracking = xen_source_track,
+	.suspend = xen_source_suspend,
+	.capture = xen_source_capture,
+	.resume = xen_resume,
+	.stop_tracking = xen_stop_tracking,
+	.status = xen_status,
+	.nics = xen_source_nics,
+	.yield = xen_yield,
+	.after_shutdown = xen_source_after_shutdown,
+	.cancel = xen_cancel,
+	.close = xen_close,
+	.rescue = xen_rescue,
+};

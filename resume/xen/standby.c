@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writing epochs into the twin, and activating it.
+ *
+ * The happy path:
+ *   - apply: each page is copied through the standing mapping, the vCPUs'
+ *     state is kept aside, only after the pages are all written;
+ *   - activate: that state is loaded, the domain unpaused, and only then come
+ *     the things that can wait: name, mark, unmapping.
+ * Failure modes: a page that has no place in the twin gets one (the guest had
+ * taken memory from its balloon); an error in the middle of an epoch makes the
+ * twin unfit for activation for good.
+ */
+#include "config.h"
+
+#include "resume/xen/standby.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "resume/xen/kind.h"
+#include "resume/xen/lifecycle.h"
+
+/* Makes memory at `gfn`, or maps what is there already. */
+static uint8_t *page_anew(struct guest_standby *s, uint64_t gfn)
+{
+	xen_pfn_t pfn = gfn;
+	uint8_t *page;
+
+	if (xen_memory_remap(s->memory, gfn) == 0) {
+		page = xen_memory_page(s->memory, gfn);
+		if (page)
+			return page;
+	}
+	if (xc_domain_populate_physmap_exact(s->host->xc, s->domid, 1, 0, 0,
+					     &pfn)) {
+		log_error("%s: there is no memory for gfn %#llx: %s", s->twin,
+			  (unsigned long long)gfn, strerror(errno));
+		return NULL;
+	}
+	log_debug("%s: gfn %#llx is new", s->twin, (unsigned long long)gfn);
+	if (xen_memory_remap(s->memory, gfn) < 0)
+		return NULL;
+	return xen_memory_page(s->memory, gfn);
+}
+
+static int apply_page(void *arg, uint64_t gfn, const uint8_t *bytes)
+{
+	struct guest_standby *s = arg;
+	uint8_t *page;
+
+	if (xen_memory_reserved(s->memory, gfn))
+		return 0;
+	page = xen_memory_page(s->memory, gfn);
+	if (!page)
+		page = page_anew(s, gfn);
+	if (!page)
+		return -ENOMEM;
+	if (bytes)
+		memcpy(page, bytes, WIRE_PAGE_BYTES);
+	else
+		memset(page, 0, WIRE_PAGE_BYTES);
+	return 0;
+}
+
+static int xen_apply(struct guest_standby *s, const struct store *epoch)
+{
+	struct record context;
+	int rc;
+
+	if (s->broken || s->activated || !store_complete(epoch))
+		return -EINVAL;
+	if (!store_record(epoch, WIRE_RECORD_HVM_CONTEXT, &context) ||
+	    context.length == 0 || context.length > s->context_capacity) {
+		log_error("%s: epoch %llu has no usable state of the vCPUs",
+			  s->twin, (unsigned long long)store_number(epoch));
+		return -EPROTO;
+	}
+	rc = store_each_page(epoch, apply_page, s);
+	if (rc < 0) {
+		s->broken = true;
+		return rc;
+	}
+	memcpy(s->context, context.body, context.length);
+	s->context_bytes = context.length;
+	return 0;
+}
+
+/* Nothing here keeps the guest from running: it already does. */
+static void take_name(struct guest_standby *s)
+{
+	libxl_ctx *ctx = xen_host_libxl(s->host, NULL);
+
+	xen_node_remove(s->host, s->domid, XEN_NODE_STANDBY);
+	if (!ctx || libxl_domain_rename(ctx, s->domid, s->twin, s->name))
+		log_error("%s runs as domain %u, but keeps the name %s: %s",
+			  s->name, s->domid, s->twin,
+			  xen_host_why(s->host).text);
+	xen_memory_close(s->memory);
+	s->memory = NULL;
+}
+
+static int xen_activate(struct guest_standby *s, struct guest_error *err)
+{
+	uint64_t t0 = clock_now_us(), t1, t2;
+
+	if (s->broken || s->activated) {
+		guest_error_set(err, "%s cannot be activated: %s", s->twin,
+				s->broken ? "an epoch was applied in part"
+					  : "it already is");
+		return -EINVAL;
+	}
+	if (s->context_bytes &&
+	    xc_domain_hvm_setcontext(s->host->xc, s->domid, s->context,
+				     s->context_bytes)) {
+		guest_error_set(err, "Xen refuses the state of %s: %s", s->name,
+				xen_host_why(s->host).text);
+		return -EIO;
+	}
+	t1 = clock_now_us();
+	if (xc_domain_unpause(s->host->xc, s->domid)) {
+		guest_error_set(err, "unpausing %s: %s", s->name,
+				strerror(errno));
+		return -EIO;
+	}
+	s->activated = true;
+	t2 = clock_now_us();
+	take_name(s);
+	log_info("%s runs here as domain %u (state %llu us, unpause %llu us,"
+		 " name %llu us)",
+		 s->name, s->domid, (unsigned long long)(t1 - t0),
+		 (unsigned long long)(t2 - t1),
+		 (unsigned long long)(clock_now_us() - t2));
+	return 0;
+}
+
+static size_t xen_standby_nics(struct guest_standby *s, struct guest_nic *nics)
+{
+	return xen_nics(s->host, s->domid, nics);
+}
+
+/* A twin that waits for its activation counts as suspended. */
+static enum guest_status xen_standby_status(struct guest_standby *s)
+{
+	struct xen_state st;
+
+	if (xen_query(s->host, s->domid, &st) < 0 ||
+	    (st.status == GUEST_RUNNING && !s->activated))
+		return s->activated ? GUEST_RUNNING : GUEST_SUSPENDED;
+	return st.status;
+}
+
+static int xen_standby_after_shutdown(struct guest_standby *s, bool *again)
+{
+	return xen_after_shutdown(s->host, s->domid, s->name, false, again);
+}
+
+static void xen_standby_cancel(struct guest_standby *s)
+{
+	AUTO_LOCK(&s->lock);
+	s->cancelled = true;
+	if (s->image_fd >= 0)
+		shutdown(s->image_fd, SHUT_RDWR);
+}
+
+static void xen_standby_close(struct guest_standby *s)
+{
+	xen_standby_free(s);
+}
+
+static void xen_standby_destroy(struct guest_standby *s)
+{
+	libxl_ctx *ctx;
+
+	if (!s)
+		return;
+	/* Mapped memory would keep the domain as a zombie. */
+	xen_memory_close(s->memory);
+	s->memory = NULL;
+	ctx = xen_host_libxl(s->host, NULL);
+	if (!ctx || libxl_domain_destroy(ctx, s->domid, NULL))
+		log_error("%s: domain %u could not be destroyed: %s", s->twin,
+			  s->domid, xen_host_why(s->host).text);
+	xen_standby_free(s);
+}
+
+const struct guest_standby_ops guest_xen_standby = {
+	.name = "xen",
+	.kind = WIRE_GUEST_XEN_PVH,
+	.build = xen_standby_build,
+	.apply = xen_apply,
+	.activate = xen_activate,
+	.nics = xen_standby_nics,
+	.status = xen_standby_status,
+	.after_shutdown = xen_standby_after_shutdown,
+	.cancel = xen_standby_cancel,
+	.close = xen_standby_close,
+	.destroy = xen_standby_destroy,
+	.sweep = xen_standby_sweep,
+};

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A Xen domain as standby: what its files share.
+ *
+ *   build.c    the twin, from a description and an image; its remains
+ *   standby.c  epochs into it, activation, the table of operations
+ */
+#ifndef RESUME_XEN_STANDBY_H
+#define RESUME_XEN_STANDBY_H
+
+#include <pthread.h>
+
+#include "resume/xen/host.h"
+#include "resume/xen/memory.h"
+
+/* Behind the guest's name until it is activated. */
+#define XEN_STANDBY_SUFFIX "--standby"
+
+struct guest_standby {
+	struct xen_host *host;
+	uint32_t domid;
+	char name[WIRE_NAME_MAX + 1];  /* the guest's own */
+	char twin[WIRE_NAME_MAX + 16]; /* with the suffix */
+	uint64_t max_gfn;
+	struct xen_memory *memory; /* NULL once activated */
+	uint8_t *context;	   /* HVM context of the last epoch */
+	uint32_t context_bytes;	   /* 0: the image's own is loaded */
+	uint32_t context_capacity;
+	bool broken; /* an epoch was applied in part */
+	bool activated;
+
+	pthread_mutex_t lock;
+	int image_fd; /* being read from, or -1 */
+	bool cancelled;
+};
+
+void xen_standby_free(struct guest_standby *s);
+int xen_standby_build(const struct guest_description *d, int fd,
+		      struct guest_standby **out, struct guest_error *err);
+int xen_standby_sweep(void);
+
+#endif
