@@ -20,7 +20,7 @@
 struct xen_log {
 	xentoollog_logger vtable; /* first: the libraries know only this */
 	pthread_mutex_t lock;
-	char last[200];
+	char last[700]; /* the longest line and its errno */
 };
 
 static void log_message(xentoollog_logger *logger, xentoollog_level level,
