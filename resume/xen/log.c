@@ -3,7 +3,8 @@
  * Where the Xen libraries write to: base/log, at debug level.  Their errors
  * are often half of a sentence about an attempt that is made in another way
  * afterwards; the last one is kept, so that whoever reports a failure to the
- * operator can quote it.  Any thread.
+ * operator can quote it.  What the libraries themselves call debugging (every
+ * hypercall buffer) is dropped.  Any thread.
  */
 #include "config.h"
 
@@ -34,7 +35,8 @@ static void log_message(xentoollog_logger *logger, xentoollog_level level,
 	struct xen_log *l = (struct xen_log *)logger;
 	char text[400];
 
-	if (level < XTL_ERROR && !log_enabled(LOG_LEVEL_DEBUG))
+	if (level <= XTL_DEBUG ||
+	    (level < XTL_ERROR && !log_enabled(LOG_LEVEL_DEBUG)))
 		return;
 	vsnprintf(text, sizeof(text), fmt, ap);
 	text[strcspn(text, "\n")] = '\0';

@@ -54,34 +54,36 @@ static struct guest_source *source_new(void)
 	return s;
 }
 
+static const char *type_text(libxl_domain_type type)
+{
+	switch (type) {
+	case LIBXL_DOMAIN_TYPE_PV:
+		return "a PV";
+	case LIBXL_DOMAIN_TYPE_HVM:
+		return "an HVM (device model)";
+	default:
+		return "an unknown kind of";
+	}
+}
+
+/* libxl_domain_info() does not tell PVH from HVM; the configuration does. */
 static int check_type(struct guest_source *s, struct guest_error *err)
 {
-	libxl_ctx *ctx = xen_host_libxl(s->host, err);
-	libxl_dominfo info;
+	libxl_domain_config config;
 	libxl_domain_type type;
+	int rc = xen_config_get(s->host, s->domid, &config, err);
 
-	if (!ctx)
-		return -EIO;
-	libxl_dominfo_init(&info);
-	if (libxl_domain_info(ctx, &info, s->domid)) {
-		guest_error_set(err, "libxl knows nothing of %s: %s", s->name,
-				xen_host_why(s->host).text);
-		libxl_dominfo_dispose(&info);
-		return -ENOENT;
-	}
-	type = info.domain_type;
-	libxl_dominfo_dispose(&info);
+	if (rc < 0)
+		return rc;
+	type = config.c_info.type;
+	libxl_domain_config_dispose(&config);
 	if (type == LIBXL_DOMAIN_TYPE_PVH)
 		return 0;
 	guest_error_set(err,
 			"%s is %s guest; this version of colod protects"
 			" PVH guests only (type=\"pvh\" in its"
 			" configuration)",
-			s->name,
-			type == LIBXL_DOMAIN_TYPE_PV ? "a PV"
-			: type == LIBXL_DOMAIN_TYPE_HVM
-				? "an HVM (device model)"
-				: "an unknown kind of");
+			s->name, type_text(type));
 	return -ENOTSUP;
 }
 
