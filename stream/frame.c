@@ -24,6 +24,21 @@ static const struct {
 #undef X
 };
 
+/* Only these carry an epoch's number; in all others it is reserved. */
+static bool type_in_epoch(uint16_t type)
+{
+	switch (type) {
+	case WIRE_EPOCH_BEGIN:
+	case WIRE_PAGES:
+	case WIRE_STATE:
+	case WIRE_EPOCH_END:
+	case WIRE_ACK:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static bool type_known(uint16_t type)
 {
 	return type < sizeof(types) / sizeof(types[0]) && types[type].name;
@@ -88,6 +103,10 @@ int frame_header_decode(const uint8_t *bytes, uint64_t sequence,
 	}
 	if (flags) {
 		*why = "reserved bits are set in a frame header";
+		return -EPROTO;
+	}
+	if (f->epoch && type_known(f->type) && !type_in_epoch(f->type)) {
+		*why = "a frame outside epochs has the number of one";
 		return -EPROTO;
 	}
 	if (f->length > limit) {

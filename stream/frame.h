@@ -55,8 +55,9 @@ void frame_header_encode(struct frame_buf *b, uint64_t sequence);
 /*
  * Reads WIRE_HEADER_BYTES at `bytes` into `f` (payload left NULL) and checks
  * it: known type or optional bit, reserved bits zero, length within the
- * type's limit (WIRE_PAYLOAD_MAX for unknown optional types), sequence equal
- * to `sequence`.  0, or -EPROTO with *why set to a constant text.
+ * type's limit (WIRE_PAYLOAD_MAX for unknown optional types), no epoch in a
+ * type that belongs to none, sequence equal to `sequence`.  0, or -EPROTO with
+ * *why set to a constant text.
  */
 int frame_header_decode(const uint8_t *bytes, uint64_t sequence,
 			struct frame *f, const char **why);

@@ -111,7 +111,7 @@ int hello_decode(const struct frame *f, struct hello *h, const char **why)
 	if (c.bad || name_length > WIRE_NAME_MAX ||
 	    name_length != cursor_left(&c))
 		return refuse(why, "HELLO of a wrong length");
-	if (reserved || f->epoch)
+	if (reserved)
 		return refuse(why, "HELLO with a reserved field set");
 	if (!take_text(&c, name_length, h->host))
 		return refuse(why, "HELLO with an unprintable name");
@@ -177,7 +177,7 @@ int domain_decode(const struct frame *f, struct guest_description *d,
 	    config_length > WIRE_CONFIG_MAX ||
 	    name_length + config_length != cursor_left(&c))
 		return refuse(why, "DOMAIN of a wrong length");
-	if (reserved || f->epoch)
+	if (reserved)
 		return refuse(why, "DOMAIN with a reserved field set");
 	if (!name_length || !take_text(&c, name_length, d->name))
 		return refuse(why, "DOMAIN with an unprintable name");
@@ -226,8 +226,6 @@ int image_end_decode(const struct frame *f, struct wire_image_end *e,
 	e->checksum = cursor_get_u64(&c);
 	if (c.bad || cursor_left(&c))
 		return refuse(why, "IMAGE_END of a wrong length");
-	if (f->epoch)
-		return refuse(why, "IMAGE_END with a reserved field set");
 	return 0;
 }
 
@@ -309,8 +307,6 @@ int bye_decode(const struct frame *f, struct bye *b, const char **why)
 	if (c.bad || text_length > WIRE_TEXT_MAX ||
 	    text_length != cursor_left(&c))
 		return refuse(why, "BYE of a wrong length");
-	if (f->epoch)
-		return refuse(why, "BYE with a reserved field set");
 	if (!take_text(&c, text_length, b->text))
 		return refuse(why, "BYE with an unprintable text");
 	return 0;

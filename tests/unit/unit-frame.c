@@ -5,6 +5,7 @@
 #include "stream/frame.h"
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include "tests/unit/unit-stream.h"
 
@@ -21,11 +22,18 @@ static const struct type_row rows[] = {
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 
+/* Those that belong to an epoch. */
+static bool in_epoch(uint16_t type)
+{
+	return (type >= WIRE_EPOCH_BEGIN && type <= WIRE_ACK) ||
+	       type & WIRE_OPTIONAL;
+}
+
 /* Encodes a header and decodes it, expecting `sequence`. */
 static int round_trip(uint16_t type, uint32_t length, uint64_t sequence,
 		      struct frame *f, const char **why)
 {
-	struct frame_buf *b = frame_buf_new(type, 7, 0);
+	struct frame_buf *b = frame_buf_new(type, in_epoch(type) ? 7 : 0, 0);
 	int err;
 
 	assert_non_null(b);
@@ -70,7 +78,7 @@ static void every_field_comes_back(void **state)
 			0);
 		assert_int_equal(f.type, rows[i].number);
 		assert_int_equal(f.length, rows[i].limit);
-		assert_int_equal(f.epoch, 7);
+		assert_int_equal(f.epoch, in_epoch(f.type) ? 7 : 0);
 		assert_int_equal(f.sequence, 5);
 		assert_null(f.payload);
 	}
@@ -153,6 +161,23 @@ static void every_reserved_bit_is_refused(void **state)
 	b->release(b);
 }
 
+static void a_frame_outside_epochs_has_epoch_0(void **state)
+{
+	const char *why;
+	struct frame f;
+
+	(void)state;
+	for (int i = 0; i < ROWS; i++) {
+		struct frame_buf *b = frame_buf_new(rows[i].number, 1, 0);
+
+		assert_non_null(b);
+		frame_header_encode(b, 0);
+		assert_int_equal(frame_header_decode(b->bytes, 0, &f, &why),
+				 in_epoch(rows[i].number) ? 0 : -EPROTO);
+		b->release(b);
+	}
+}
+
 static void a_buffer_has_the_room_asked_for(void **state)
 {
 	const uint32_t sizes[] = { 0, 1, WIRE_PAYLOAD_MAX - 1,
@@ -192,6 +217,7 @@ int main(void)
 		cmocka_unit_test(unknown_optional_types_pass_within_the_limit),
 		cmocka_unit_test(a_gap_or_repetition_is_refused),
 		cmocka_unit_test(every_reserved_bit_is_refused),
+		cmocka_unit_test(a_frame_outside_epochs_has_epoch_0),
 		cmocka_unit_test(a_buffer_has_the_room_asked_for),
 		cmocka_unit_test(types_have_names),
 	};

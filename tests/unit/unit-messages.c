@@ -171,22 +171,6 @@ static void no_corrupted_byte_does_harm(void **state)
 	}
 }
 
-static void a_frame_outside_epochs_has_epoch_0(void **state)
-{
-	(void)state;
-	for (int i = 0; i < SAMPLES; i++) {
-		AUTO_FREE struct frame_buf *b = samples[i]();
-		struct frame f = frame_of(b);
-		const char *why;
-
-		if (f.type == WIRE_EPOCH_END || f.type == WIRE_ACK)
-			continue;
-		assert_int_equal(f.epoch, 0);
-		f.epoch = 1;
-		assert_int_equal(decode(&f, &why), -EPROTO);
-	}
-}
-
 static void hello_comes_back(void **state)
 {
 	const struct hello h = sample_hello();
@@ -594,7 +578,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_other_length_is_refused),
 		cmocka_unit_test(no_corrupted_byte_does_harm),
-		cmocka_unit_test(a_frame_outside_epochs_has_epoch_0),
 		cmocka_unit_test(hello_comes_back),
 		cmocka_unit_test(names_reach_to_their_limit),
 		cmocka_unit_test(a_name_over_the_limit_is_refused),

@@ -317,7 +317,10 @@ static void counts_are_bounded(void **state)
 		memcpy(b->payload, &le, 4);
 		expect_refused(b);
 	}
-	/* One more entry than is allowed, otherwise well-formed. */
+	/* Well-formed but for the count: none, and one too many. */
+	memset(b->payload, 0, HEADER);
+	b->length = HEADER;
+	expect_refused(b);
 	memset(b->payload, 0, HEADER + 8 * (WIRE_BATCH_PAGES + 1));
 	b->payload[0] = WIRE_BATCH_PAGES + 1;
 	for (int i = 0; i <= WIRE_BATCH_PAGES; i++)
