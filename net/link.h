@@ -44,7 +44,10 @@ struct link_events {
 enum {
 	/* Bytes of queued bulk payload at which `drained` is called. */
 	LINK_QUEUE_LOW = 512 * 1024,
-	/* How long connecting and the handshake may take together. */
+	/*
+	 * How long connecting and the handshake may take together, unless set
+	 * otherwise.
+	 */
 	LINK_SETUP_TIMEOUT_US = 5 * 1000 * 1000,
 	/* How long link_close() waits for the queue to be sent. */
 	LINK_CLOSE_TIMEOUT_US = 2 * 1000 * 1000,
@@ -58,6 +61,9 @@ enum {
 struct link *link_connect(struct loop *loop, const struct tls_identity *id,
 			  const char *host, uint16_t port,
 			  const struct link_events *events, void *arg);
+
+/* Instead of LINK_SETUP_TIMEOUT_US, counted from link_connect(). */
+void link_setup_timeout(struct link *l, uint64_t us);
 
 /*
  * Listens on address:port (address NULL: any).  For each connection that has
@@ -73,13 +79,17 @@ int link_listen(struct loop *loop, const struct tls_identity *id,
 						      struct link *l,
 						      void **link_arg),
 		void *arg, struct link_listener **out, uint16_t *port_out);
+/* Instead of LINK_SETUP_TIMEOUT_US, for connections from now on. */
+void link_listener_setup_timeout(struct link_listener *l, uint64_t us);
 /* Stops listening; established links stay.  Freed once its ops have ended. */
 void link_listener_close(struct link_listener *l);
 
 /*
  * Queues a frame (type, epoch, length and payload set).  HEARTBEAT, ACK and
  * BYE overtake queued bulk, all else keeps its order.  Takes ownership: the
- * buffer is released also when the link is down.
+ * buffer is released also when the link is down, and never from inside the call.
+ * What is sent before `up` waits for it; what is sent after link_close() is
+ * dropped.
  */
 void link_send(struct link *l, struct frame_buf *b);
 /* A frame without payload. */
@@ -91,7 +101,10 @@ size_t link_queued(const struct link *l);
 /* Stops or goes on reading from the connection, for flow control. */
 void link_pause(struct link *l, bool paused);
 
-/* Sends what is queued, then close_notify, then ends: `down` with 0. */
+/*
+ * Sends what is queued, then close_notify, then ends: `down` with 0.  What the
+ * peer sends meanwhile is thrown away.
+ */
 void link_close(struct link *l);
 /* Ends now; `down` follows from the loop, not from inside the call. */
 void link_abort(struct link *l, const char *why);
