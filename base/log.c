@@ -3,6 +3,8 @@
 
 #include "base/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@ enum { LINE_BYTES = 1024 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static enum log_level max_level = LOG_LEVEL_INFO;
+static int log_fd = STDERR_FILENO;
 static bool progress_shown; /* a progress line stands on the terminal */
 
 void log_set_level(enum log_level level)
@@ -30,7 +33,7 @@ bool log_enabled(enum log_level level)
 
 bool log_is_terminal(void)
 {
-	return isatty(STDERR_FILENO);
+	return isatty(log_fd);
 }
 
 /* Appends to `line` at `used`, truncating; returns the new length. */
@@ -59,7 +62,7 @@ static size_t prefix(char *line, enum log_level level)
 	struct tm tm;
 	size_t n;
 
-	if (getenv("JOURNAL_STREAM"))
+	if (log_fd == STDERR_FILENO && getenv("JOURNAL_STREAM"))
 		return (size_t)snprintf(line, LINE_BYTES, "<%d>%s",
 					of[level].priority, of[level].word);
 	timespec_get(&t, TIME_UTC);
@@ -71,9 +74,28 @@ static size_t prefix(char *line, enum log_level level)
 
 static void emit(const char *line, size_t n)
 {
-	ssize_t ignored = write(STDERR_FILENO, line, n);
+	ssize_t ignored = write(log_fd, line, n);
 
 	(void)ignored;
+}
+
+int log_open(const char *path)
+{
+	static const char first[] = "--- colod " PACKAGE_VERSION "\n";
+	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	ssize_t n;
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, first, sizeof(first) - 1);
+	if (n != sizeof(first) - 1) {
+		err = n < 0 ? -errno : -ENOSPC;
+		close(fd);
+		return err;
+	}
+	log_fd = fd;
+	return 0;
 }
 
 void log_line(enum log_level level, const char *fmt, ...)

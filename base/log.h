@@ -25,6 +25,12 @@ enum log_level {
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
+/*
+ * Appends to this file from now on instead of standard error.  Writes its
+ * first line at once, so that a full disk or a missing right shows here.
+ */
+int log_open(const char *path);
+
 void log_line(enum log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -22,6 +22,11 @@
 
 #include "base/cursor.h"
 
+const char *page_library_version(void)
+{
+	return "zstd " ZSTD_VERSION_STRING;
+}
+
 enum {
 	BATCH_BYTES = WIRE_BATCH_PAGES * WIRE_PAGE_BYTES,
 	KIND_SHIFT = 56,

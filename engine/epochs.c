@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "engine/epochs.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/moves.h"
+
+static const char *const names[] = {
+#define X(name) [EPOCH_##name] = #name,
+	EPOCH_STATES(X)
+#undef X
+};
+
+static const uint32_t allowed[EPOCH_STATE_COUNT] = {
+	[EPOCH_RUN] = MOVE_TO(EPOCH_SUSPEND) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_SUSPEND] = MOVE_TO(EPOCH_CAPTURE) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_CAPTURE] = MOVE_TO(EPOCH_RESUME) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_RESUME] = MOVE_TO(EPOCH_ENCODE) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_ENCODE] = MOVE_TO(EPOCH_SEND) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_SEND] = MOVE_TO(EPOCH_WAIT_ACK) | MOVE_TO(EPOCH_SUSPEND) |
+		       MOVE_TO(EPOCH_ABORT),
+	[EPOCH_WAIT_ACK] = MOVE_TO(EPOCH_RELEASE) | MOVE_TO(EPOCH_ABORT),
+};
+
+static const struct move_table table = {
+	.machine = "epoch",
+	.names = names,
+	.allowed = allowed,
+	.states = EPOCH_STATE_COUNT,
+	.level = LOG_LEVEL_DEBUG,
+};
+
+const char *epoch_state_name(unsigned int state)
+{
+	return state < EPOCH_STATE_COUNT ? names[state] : "?";
+}
+
+void epoch_run_start(struct epoch_run *r, uint64_t number, uint64_t now_us)
+{
+	*r = (struct epoch_run){ .number = number, .started_us = now_us };
+}
+
+/* design.md section 4, as far as one epoch can break it. */
+static void check(const struct epoch_run *r)
+{
+	INVARIANT(r->guest_suspended == (r->state == EPOCH_CAPTURE),
+		  "an epoch's guest is suspended in CAPTURE and only there");
+	INVARIANT(r->state != EPOCH_WAIT_ACK || !r->partial,
+		  "a partial epoch is never offered for acknowledgement");
+	INVARIANT(r->state != EPOCH_RELEASE || r->acknowledged,
+		  "nothing is released before it is acknowledged");
+}
+
+void epoch_move(struct epoch_run *r, enum epoch_state to, const char *why)
+{
+	char subject[24];
+
+	snprintf(subject, sizeof(subject), "%" PRIu64, r->number);
+	move(&table, &r->state, to, subject, "%s", why ? why : "");
+	check(r);
+}
+
+/* The guest must run again, whatever it takes; returns the last error. */
+static int resume(const struct guest_source_ops *ops,
+		  struct guest_source *source)
+{
+	int err = -EIO, tries;
+
+	for (tries = 0; tries < 3 && err; tries++)
+		err = ops->resume(source, GUEST_RESUME_FAST);
+	return err;
+}
+
+int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
+		     struct guest_source *source, struct epoch *arena,
+		     uint64_t suspend_timeout_us, uint64_t (*now_us)(void))
+{
+	uint64_t asked = now_us(), suspended, captured;
+	int err, resume_err;
+
+	arena->number = r->number;
+	memset(&arena->times, 0, sizeof(arena->times));
+	r->rounds++;
+	epoch_move(r, EPOCH_SUSPEND, NULL);
+	err = ops->suspend(source, suspend_timeout_us);
+	suspended = now_us();
+	if (err) {
+		epoch_move(r, EPOCH_ABORT, strerror(-err));
+		return err;
+	}
+	r->guest_suspended = true;
+	epoch_move(r, EPOCH_CAPTURE, NULL);
+	err = ops->capture(source, arena);
+	captured = now_us();
+	resume_err = resume(ops, source);
+	arena->times.suspend_us = suspended - asked;
+	arena->times.resume_us = now_us() - captured;
+	arena->times.paused_us = now_us() - suspended;
+	r->guest_suspended = false;
+	if (!err)
+		err = resume_err;
+	if (err) {
+		epoch_move(r, EPOCH_ABORT, strerror(-err));
+		return err;
+	}
+	r->partial = arena->partial;
+	epoch_move(r, EPOCH_RESUME, NULL);
+	return 0;
+}

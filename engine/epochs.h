@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One epoch's way through the primary, as a table of allowed moves:
+ *
+ *   RUN -> SUSPEND -> CAPTURE -> RESUME -> ENCODE -> SEND -> WAIT_ACK -> RELEASE
+ *
+ * and ABORT from each.  An epoch whose dirty pages do not fit the arena goes
+ * from SEND back to SUSPEND for another round (`partial`).
+ *
+ * An epoch belongs to one thread at a time: the guest's thread from SUSPEND to
+ * RESUME (epoch_checkpoint), the event loop's otherwise.
+ */
+#ifndef ENGINE_EPOCHS_H
+#define ENGINE_EPOCHS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "resume/guest.h"
+#include "stream/epoch.h"
+
+#define EPOCH_STATES(X)                                                        \
+	X(RUN)                                                                 \
+	X(SUSPEND)                                                             \
+	X(CAPTURE)                                                             \
+	X(RESUME)                                                              \
+	X(ENCODE)                                                              \
+	X(SEND)                                                                \
+	X(WAIT_ACK)                                                            \
+	X(RELEASE)                                                             \
+	X(ABORT)
+
+enum epoch_state {
+#define X(name) EPOCH_##name,
+	EPOCH_STATES(X)
+#undef X
+		EPOCH_STATE_COUNT
+};
+
+struct epoch_run {
+	uint64_t number;
+	unsigned int state; /* enum epoch_state */
+	bool guest_suspended; /* between a suspend and its resume */
+	bool partial; /* the last round left dirty pages behind */
+	bool acknowledged;
+	unsigned int rounds;
+	uint64_t started_us;
+};
+
+void epoch_run_start(struct epoch_run *r, uint64_t number, uint64_t now_us);
+
+/* Moves and checks the invariants that hold in the new state. */
+void epoch_move(struct epoch_run *r, enum epoch_state to, const char *why);
+
+const char *epoch_state_name(unsigned int state);
+
+/*
+ * SUSPEND to RESUME in one go, on the guest's thread: between the two the
+ * guest stands still, so no other thread is waited for.  Whatever fails, a
+ * suspended guest is resumed before this returns.  Ends in RESUME (0) or in
+ * ABORT (negative errno, see guest_source_ops.suspend and .capture).
+ */
+int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
+		     struct guest_source *source, struct epoch *arena,
+		     uint64_t suspend_timeout_us, uint64_t (*now_us)(void));
+
+#endif

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "engine/intake.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "engine/worker.h"
+#include "stream/messages.h"
+
+enum {
+	STORES = 2,
+	QUEUE_PAUSE_BYTES = 32 * 1024 * 1024,
+	QUEUE_RESUME_BYTES = 8 * 1024 * 1024,
+};
+
+struct intake {
+	struct loop *loop;
+	struct worker *worker;
+	const struct intake_events *events;
+	void *arg;
+	size_t queued; /* the event loop's */
+	uint64_t bytes; /* the event loop's */
+	bool paused; /* the event loop's */
+	atomic_bool stopped;
+
+	pthread_mutex_t lock;
+	pthread_cond_t released;
+	struct store *free_stores[STORES];
+	unsigned int free_count;
+
+	/* The thread's own. */
+	struct store *filling;
+	int failed;
+};
+
+struct item {
+	struct intake *in;
+	struct frame frame; /* its payload follows */
+	int err;
+	const char *why;
+	struct store *done; /* a complete epoch */
+	uint8_t payload[];
+};
+
+/* --- on the thread ------------------------------------------------------ */
+
+static struct store *take_store(struct intake *in)
+{
+	AUTO_LOCK(&in->lock);
+	while (!in->free_count && !in->stopped)
+		pthread_cond_wait(&in->released, &in->lock);
+	return in->stopped ? NULL : in->free_stores[--in->free_count];
+}
+
+static int begin(struct intake *in, struct item *it)
+{
+	if (in->filling) {
+		it->why = "EPOCH_BEGIN inside an epoch";
+		return -EPROTO;
+	}
+	if (!it->frame.epoch) {
+		it->why = "epoch 0 is the image";
+		return -EPROTO;
+	}
+	in->filling = take_store(in);
+	if (!in->filling)
+		return -ECANCELED;
+	store_begin(in->filling, it->frame.epoch);
+	return 0;
+}
+
+static int end(struct intake *in, struct item *it)
+{
+	struct wire_epoch_end e;
+	int err = epoch_end_decode(&it->frame, &e, &it->why);
+
+	if (!err)
+		err = store_end(in->filling, &e, &it->why);
+	if (err)
+		return err;
+	it->done = TAKE_PTR(in->filling);
+	return 0;
+}
+
+static int decode(struct intake *in, struct item *it)
+{
+	const struct frame *f = &it->frame;
+
+	if (f->type == WIRE_EPOCH_BEGIN)
+		return begin(in, it);
+	if (!in->filling || store_number(in->filling) != f->epoch) {
+		it->why = "a frame outside its epoch";
+		return -EPROTO;
+	}
+	switch (f->type) {
+	case WIRE_PAGES:
+		return store_pages(in->filling, f->payload, f->length,
+				   &it->why);
+	case WIRE_STATE:
+		return store_state(in->filling, f->payload, f->length,
+				   &it->why);
+	case WIRE_EPOCH_END:
+		return end(in, it);
+	default:
+		it->why = "not a frame of an epoch";
+		return -EPROTO;
+	}
+}
+
+static void item_run(void *arg)
+{
+	struct item *it = arg;
+	struct intake *in = it->in;
+
+	if (in->failed || in->stopped) {
+		it->err = -ECANCELED;
+		return;
+	}
+	it->err = decode(in, it);
+	in->failed = it->err;
+}
+
+/* --- on the event loop -------------------------------------------------- */
+
+static void set_paused(struct intake *in, bool paused)
+{
+	if (in->paused == paused)
+		return;
+	in->paused = paused;
+	in->events->pause(in->arg, paused);
+}
+
+static void item_done(void *arg)
+{
+	struct item *it = arg;
+	struct intake *in = it->in;
+
+	in->queued -= it->frame.length;
+	if (in->stopped) {
+		if (it->done)
+			intake_release(in, it->done);
+	} else {
+		if (in->paused)
+			in->events->moving(in->arg);
+		if (in->queued < QUEUE_RESUME_BYTES)
+			set_paused(in, false);
+		if (it->done || (it->err && it->err != -ECANCELED))
+			in->events->stored(in->arg, it->err,
+					   it->why ? it->why :
+						     strerror(-it->err),
+					   it->frame.epoch, it->done);
+	}
+	free(it);
+}
+
+int intake_put(struct intake *in, const struct frame *f)
+{
+	struct item *it = malloc(sizeof(*it) + f->length);
+
+	if (!it)
+		return -ENOMEM;
+	*it = (struct item){ .in = in, .frame = *f };
+	if (f->length)
+		memcpy(it->payload, f->payload, f->length);
+	it->frame.payload = it->payload;
+	in->queued += f->length;
+	in->bytes += f->length;
+	worker_post(in->worker, item_run, item_done, it);
+	if (in->queued > QUEUE_PAUSE_BYTES)
+		set_paused(in, true);
+	return 0;
+}
+
+void intake_release(struct intake *in, struct store *s)
+{
+	AUTO_LOCK(&in->lock);
+	in->free_stores[in->free_count++] = s;
+	pthread_cond_signal(&in->released);
+}
+
+uint64_t intake_bytes(const struct intake *in)
+{
+	return in->bytes;
+}
+
+void intake_stop(struct intake *in)
+{
+	AUTO_LOCK(&in->lock);
+	in->stopped = true;
+	pthread_cond_broadcast(&in->released);
+}
+
+static void intake_free(void *arg)
+{
+	struct intake *in = arg;
+
+	store_free(in->filling);
+	while (in->free_count)
+		store_free(in->free_stores[--in->free_count]);
+	pthread_cond_destroy(&in->released);
+	pthread_mutex_destroy(&in->lock);
+	free(in);
+}
+
+int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
+		const struct intake_events *events, void *arg,
+		struct intake **out)
+{
+	struct intake *in = calloc(1, sizeof(*in));
+	int err = -ENOMEM;
+
+	if (!in)
+		return err;
+	in->loop = loop;
+	in->events = events;
+	in->arg = arg;
+	pthread_mutex_init(&in->lock, NULL);
+	pthread_cond_init(&in->released, NULL);
+	while (in->free_count < STORES) {
+		struct store *s = store_new(ram_bytes, max_gfn);
+
+		if (!s)
+			goto fail;
+		in->free_stores[in->free_count++] = s;
+	}
+	err = worker_start(loop, "colod-intake", &in->worker);
+	if (err)
+		goto fail;
+	*out = in;
+	return 0;
+fail:
+	intake_free(in);
+	return err;
+}
+
+void intake_close(struct intake *in)
+{
+	if (!in)
+		return;
+	intake_stop(in);
+	worker_stop(in->worker);
+	/* Behind the item_done calls that the thread has posted. */
+	loop_post(in->loop, intake_free, in);
+}

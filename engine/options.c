@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "engine/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AT(member) offsetof(struct settings, member)
+#define TEXT(n, l, on, member, arg, initial, help)                             \
+	{ n, l, on, OPTION_TEXT, AT(member), arg, 0, 0, initial, help }
+#define NUMBER(n, on, member, arg, min, max, initial, help)                    \
+	{ n, 0, on, OPTION_NUMBER, AT(member), arg, min, max, initial, help }
+#define FLAG(n, l, on, member, help)                                           \
+	{ n, l, on, OPTION_FLAG, AT(member), NULL, 0, 0, NULL, help }
+
+const struct option_spec options_table[] = {
+	TEXT("cert", 0, ON_DAEMON, cert, "FILE", "/etc/colod/host.crt",
+	     "this host's certificate"),
+	TEXT("key", 0, ON_DAEMON, key, "FILE", "/etc/colod/host.key",
+	     "its private key"),
+	TEXT("ca", 0, ON_DAEMON, ca, "FILE", "/etc/colod/ca.crt",
+	     "the CA that both certificates come from"),
+	TEXT("listen", 0, ON_SECONDARY, listen, "ADDRESS[:PORT]", NULL,
+	     "where to wait for a primary (any address, port 7475)"),
+	NUMBER("interval", ON_PRIMARY, interval_ms, "MS", 5, 60000, "100",
+	       "time between two checkpoints"),
+	NUMBER("suspend-timeout", ON_PRIMARY, suspend_timeout_ms, "MS", 10,
+	       60000, "2000", "how long the guest may take to suspend"),
+	NUMBER("in-flight", ON_DAEMON, inflight, "N", 1, 8, "2",
+	       "epochs captured and not yet acknowledged"),
+	NUMBER("compress", ON_PRIMARY, compress, "LEVEL", 0, 19, "1",
+	       "zstd level, 0 for none"),
+	NUMBER("arena", ON_PRIMARY, arena_mib, "MIB", 4, 1048576, "256",
+	       "memory for the pages of one checkpoint, at most the guest's"),
+	NUMBER("heartbeat", ON_DAEMON, heartbeat_ms, "MS", 10, 60000, "100",
+	       "time between two signs of life"),
+	NUMBER("lost-after", ON_DAEMON, lost_after, "N", 2, 1000, "3",
+	       "heartbeats missed before the peer is given up"),
+	NUMBER("retry", ON_PRIMARY, retry_ms, "MS", 100, 600000, "2000",
+	       "time between attempts to reach a lost secondary"),
+	TEXT("fence", 0, ON_DAEMON, fence, "COMMAND", NULL,
+	     "exit status 0: the peer is certainly down"),
+	NUMBER("fence-timeout", ON_DAEMON, fence_timeout_s, "S", 1, 3600, "60",
+	       "how long the fence command may take"),
+	FLAG("unsafe-no-fence", 0, ON_DAEMON, unsafe_no_fence,
+	     "take over without knowing that the peer is down"),
+	TEXT("run-dir", 0,
+	     ON_DAEMON | ON_STATUS | ON_CONTROL | ON_CHECK | ON_RELEASE,
+	     run_dir, "DIR", RUNSTATEDIR "/colod",
+	     "control sockets and locks"),
+	TEXT("log", 0, ON_DAEMON, log_file, "FILE", NULL,
+	     "append the log to FILE instead of standard error"),
+	FLAG("verbose", 'v', ON_DAEMON | ON_CHECK | ON_RELEASE, verbose,
+	     "log every move of every epoch"),
+	FLAG("json", 0, ON_STATUS | ON_CHECK, json, "for scripts"),
+	FLAG("watch", 'w', ON_STATUS, watch, "again every second"),
+};
+
+const size_t options_count = sizeof(options_table) / sizeof(options_table[0]);
+
+static char **text_at(struct settings *s, const struct option_spec *o)
+{
+	return (char **)(void *)((char *)s + o->offset);
+}
+
+static int set(struct settings *s, const struct option_spec *o,
+	       const char *value)
+{
+	uint64_t n;
+	char *end;
+
+	switch (o->type) {
+	case OPTION_FLAG:
+		*(bool *)((char *)s + o->offset) = true;
+		return 0;
+	case OPTION_TEXT:
+		free(*text_at(s, o));
+		*text_at(s, o) = strdup(value);
+		return *text_at(s, o) ? 0 : -ENOMEM;
+	case OPTION_NUMBER:
+		errno = 0;
+		n = strtoull(value, &end, 10);
+		if (!isdigit((unsigned char)value[0]) || *end || errno ||
+		    n < o->min || n > o->max) {
+			fprintf(stderr,
+				"colod: --%s takes a whole number from %llu "
+				"to %llu, not '%s'\n",
+				o->name, (unsigned long long)o->min,
+				(unsigned long long)o->max, value);
+			return -EINVAL;
+		}
+		*(uint64_t *)(void *)((char *)s + o->offset) = n;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int defaults(unsigned int command, struct settings *s)
+{
+	size_t i;
+	int err = 0;
+
+	memset(s, 0, sizeof(*s));
+	for (i = 0; i < options_count && !err; i++)
+		if ((options_table[i].commands & command) &&
+		    options_table[i].initial)
+			err = set(s, &options_table[i],
+				  options_table[i].initial);
+	return err;
+}
+
+/* getopt's own tables, made from ours for one subcommand. */
+static void for_getopt(unsigned int command, struct option *longs,
+		       char *letters)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < options_count; i++) {
+		const struct option_spec *o = &options_table[i];
+
+		if (!(o->commands & command))
+			continue;
+		longs[n++] = (struct option){
+			.name = o->name,
+			.has_arg = o->type == OPTION_FLAG ? no_argument :
+							    required_argument,
+			.val = 256 + (int)i,
+		};
+		if (o->letter)
+			*letters++ = o->letter;
+	}
+	longs[n] = (struct option){ 0 };
+	*letters = '\0';
+}
+
+static const struct option_spec *find(int got)
+{
+	size_t i;
+
+	if (got >= 256)
+		return &options_table[got - 256];
+	for (i = 0; i < options_count; i++)
+		if (options_table[i].letter == got)
+			return &options_table[i];
+	return NULL;
+}
+
+int options_parse(unsigned int command, int argc, char **argv,
+		  struct settings *s)
+{
+	struct option longs[sizeof(options_table) / sizeof(options_table[0]) + 1];
+	char letters[sizeof(options_table) / sizeof(options_table[0]) + 1];
+	int err = defaults(command, s), got;
+
+	for_getopt(command, longs, letters);
+	optind = 1;
+	opterr = 0;
+	while (!err && (got = getopt_long(argc, argv, letters, longs, NULL)) !=
+			       -1) {
+		const struct option_spec *o = find(got);
+
+		if (!o) {
+			fprintf(stderr,
+				"colod %s: unknown or incomplete option '%s'; "
+				"see 'colod %s --help'\n",
+				argv[0], argv[optind - 1], argv[0]);
+			return -EINVAL;
+		}
+		err = set(s, o, optarg);
+	}
+	return err ? -EINVAL : optind;
+}
+
+void settings_fini(struct settings *s)
+{
+	size_t i;
+
+	for (i = 0; i < options_count; i++) {
+		if (options_table[i].type != OPTION_TEXT)
+			continue;
+		free(*text_at(s, &options_table[i]));
+		*text_at(s, &options_table[i]) = NULL;
+	}
+}
+
+void options_help(unsigned int command, FILE *out)
+{
+	size_t i;
+
+	for (i = 0; i < options_count; i++) {
+		const struct option_spec *o = &options_table[i];
+		char left[48];
+
+		if (!(o->commands & command))
+			continue;
+		snprintf(left, sizeof(left), "%s%c%s--%s%s%s",
+			 o->letter ? "-" : "", o->letter ? o->letter : ' ',
+			 o->letter ? ", " : "   ", o->name,
+			 o->argument ? "=" : "",
+			 o->argument ? o->argument : "");
+		fprintf(out, "  %-30s %s%s%s%s\n", left, o->help,
+			o->initial ? " [" : "", o->initial ? o->initial : "",
+			o->initial ? "]" : "");
+	}
+}

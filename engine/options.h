@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The options of every subcommand, as one table: parsing, --help, the manual's
+ * test and the shell completion all come from it.
+ */
+#ifndef ENGINE_OPTIONS_H
+#define ENGINE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+	ON_PRIMARY = 1,
+	ON_SECONDARY = 2,
+	ON_STATUS = 4,
+	ON_CONTROL = 8, /* failover, stop */
+	ON_CHECK = 16,
+	ON_CERTS = 32,
+	ON_RELEASE = 64,
+	ON_DAEMON = ON_PRIMARY | ON_SECONDARY,
+};
+
+enum { PORT_DEFAULT = 7475 };
+
+struct settings {
+	char *cert;
+	char *key;
+	char *ca;
+	char *listen;
+	uint64_t interval_ms;
+	uint64_t suspend_timeout_ms;
+	uint64_t heartbeat_ms;
+	uint64_t lost_after;
+	uint64_t inflight;
+	char *fence;
+	uint64_t fence_timeout_s;
+	bool unsafe_no_fence;
+	uint64_t compress;
+	uint64_t arena_mib;
+	uint64_t retry_ms;
+	char *run_dir;
+	char *log_file;
+	bool verbose;
+	bool json;
+	bool watch;
+};
+
+enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER };
+
+struct option_spec {
+	const char *name; /* without the dashes */
+	char letter; /* or 0 */
+	unsigned int commands; /* ON_... */
+	enum option_type type;
+	size_t offset; /* in struct settings */
+	const char *argument; /* NULL for flags */
+	uint64_t min, max; /* of numbers */
+	const char *initial; /* default, as typed; NULL: none */
+	const char *help;
+};
+
+extern const struct option_spec options_table[];
+extern const size_t options_count;
+
+/*
+ * Parses argv (argv[0] is the subcommand) into *s, which gets the defaults
+ * first.  Returns the index of the first operand, or -EINVAL after one line on
+ * standard error.
+ */
+int options_parse(unsigned int command, int argc, char **argv,
+		  struct settings *s);
+void settings_fini(struct settings *s);
+
+/* The options of this subcommand, one a line. */
+void options_help(unsigned int command, FILE *out);
+
+#endif

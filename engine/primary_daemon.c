@@ -1,0 +1,421 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The primary's process: source, guard, link, and the machine between them.
+ *
+ * Happy path: the guest is found and locked, the guard forked (before any
+ * thread), loop and threads started, EVENT_START; the machine does the rest
+ * through the environment below, until it finishes.
+ * Failure before EVENT_START: one line, everything undone, EXIT_FAILED.
+ */
+#include "config.h"
+
+#include "engine/primary_daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/primary_daemon_impl.h"
+
+enum { POOL_FRAMES = 32 };
+
+/* --- the link ----------------------------------------------------------- */
+
+static void on_up(void *arg, struct link *l)
+{
+	static const struct event e = { .type = EVENT_LINK_UP };
+	struct primary_daemon *pd = arg;
+
+	log_info("connected to %s (%s)", link_peer_name(l),
+		 link_peer_address(l));
+	pd->link_ready = true;
+	primary_event(&pd->machine, &e);
+}
+
+static void protocol_error(struct primary_daemon *pd, const char *why)
+{
+	struct bye bye = { .reason = WIRE_REASON_PROTOCOL };
+
+	snprintf(pd->machine.peer_said, sizeof(pd->machine.peer_said),
+		 "the peer violates the protocol: %s", why);
+	snprintf(bye.text, sizeof(bye.text), "%s", why);
+	pd->machine.env.ops->disconnect(pd, &bye);
+}
+
+static void on_frame(void *arg, struct link *l, const struct frame *f)
+{
+	struct primary_daemon *pd = arg;
+	struct event e = { .epoch = f->epoch };
+	const char *why = "unexpected frame";
+	struct wire_ack ack;
+	struct hello hello;
+	struct bye bye;
+	int err = -EPROTO;
+
+	(void)l;
+	switch (f->type) {
+	case WIRE_HELLO:
+		err = hello_decode(f, &hello, &why);
+		if (err == -EPROTONOSUPPORT)
+			err = 0; /* the machine says which version it is */
+		e.type = EVENT_HELLO;
+		e.hello = &hello;
+		break;
+	case WIRE_ACK:
+		err = ack_decode(f, &ack, &why);
+		e.type = EVENT_ACK;
+		e.applied = ack.applied;
+		break;
+	case WIRE_BYE:
+		err = bye_decode(f, &bye, &why);
+		e.type = EVENT_BYE;
+		e.bye = &bye;
+		break;
+	case WIRE_HEARTBEAT:
+		return;
+	default:
+		if (f->type & WIRE_OPTIONAL)
+			return;
+		break;
+	}
+	if (err)
+		protocol_error(pd, why);
+	else
+		primary_event(&pd->machine, &e);
+}
+
+static void on_alive(void *arg, struct link *l)
+{
+	static const struct event e = { .type = EVENT_ALIVE };
+	struct primary_daemon *pd = arg;
+
+	(void)l;
+	primary_event(&pd->machine, &e);
+}
+
+static void on_drained(void *arg, struct link *l)
+{
+	struct primary_daemon *pd = arg;
+
+	(void)l;
+	if (pd->image)
+		image_sender_drained(pd->image);
+}
+
+static void on_down(void *arg, struct link *l, int err, const char *why)
+{
+	struct primary_daemon *pd = arg;
+	const struct event e = {
+		.type = EVENT_LINK_DOWN,
+		.error = err,
+		.text = why,
+	};
+
+	(void)l;
+	pd->link = NULL;
+	pd->link_ready = false;
+	pd->generation++;
+	frame_pool_cancel(pd->pool, true);
+	primary_daemon_image_dropped(pd);
+	primary_event(&pd->machine, &e);
+	if (pd->finishing)
+		daemon_finish(&pd->d, pd->exit_status);
+}
+
+static const struct link_events link_events = {
+	.up = on_up,
+	.frame = on_frame,
+	.alive = on_alive,
+	.drained = on_drained,
+	.down = on_down,
+};
+
+/* --- the environment ---------------------------------------------------- */
+
+static void env_timer(void *arg, enum env_timer t, uint64_t at_us)
+{
+	struct primary_daemon *pd = arg;
+
+	daemon_timer(&pd->d, t, at_us);
+}
+
+static void env_connect(void *arg)
+{
+	struct primary_daemon *pd = arg;
+
+	frame_pool_cancel(pd->pool, false);
+	pd->link = link_connect(pd->d.loop, pd->d.identity, pd->peer_host,
+				pd->peer_port, &link_events, pd);
+	if (!pd->link)
+		abort(); /* a few kB at an idle moment: nothing works any more */
+}
+
+static void env_send(void *arg, struct frame_buf *frame)
+{
+	struct primary_daemon *pd = arg;
+
+	if (!frame)
+		return;
+	if (pd->link_ready)
+		link_send(pd->link, frame);
+	else
+		frame->release(frame);
+}
+
+static void env_disconnect(void *arg, const struct bye *bye)
+{
+	struct primary_daemon *pd = arg;
+	struct frame_buf *frame;
+
+	if (!pd->link)
+		return;
+	frame = bye && pd->link_ready ? bye_encode(bye->reason, bye->text) :
+					NULL;
+	if (frame) {
+		link_send(pd->link, frame);
+		link_close(pd->link);
+	} else if (!bye || !pd->link_ready) {
+		link_abort(pd->link, "given up");
+	}
+	pd->link_ready = false;
+	frame_pool_cancel(pd->pool, true);
+}
+
+static void env_cancel(void *arg, enum env_job job)
+{
+	struct primary_daemon *pd = arg;
+
+	if (job == ENV_JOB_SYNC)
+		pd->ops->cancel(pd->source);
+}
+
+static void env_finish(void *arg, int exit_status)
+{
+	struct primary_daemon *pd = arg;
+
+	primary_daemon_unwatch_addresses(pd);
+	pd->finishing = true;
+	pd->exit_status = exit_status;
+	if (!pd->link) /* else when it is down */
+		daemon_finish(&pd->d, exit_status);
+}
+
+static const struct env_ops env_ops = {
+	.now_us = daemon_now_us,
+	.random = daemon_random,
+	.timer = env_timer,
+	.connect = env_connect,
+	.send = env_send,
+	.disconnect = env_disconnect,
+	.job = primary_daemon_job,
+	.cancel = env_cancel,
+	.finish = env_finish,
+};
+
+/* --- the guest's addresses ---------------------------------------------- */
+
+static void addresses_grown(void *arg)
+{
+	struct primary_daemon *pd = arg;
+
+	log_debug("%s: %zu addresses known", pd->machine.cfg.domain,
+		  pd->addresses.count);
+}
+
+void primary_daemon_unwatch_addresses(struct primary_daemon *pd)
+{
+	while (pd->watch_count)
+		address_watch_close(pd->watches[--pd->watch_count]);
+}
+
+void primary_daemon_watch_addresses(struct primary_daemon *pd)
+{
+	struct guest_nic nics[GUEST_NICS_MAX];
+	size_t count = pd->ops->nics(pd->source, nics), i;
+
+	primary_daemon_unwatch_addresses(pd);
+	for (i = 0; i < count; i++) {
+		int err = address_watch_open(
+			pd->d.loop, nics[i].ifname, nics[i].mac,
+			&pd->addresses, addresses_grown, pd,
+			&pd->watches[pd->watch_count]);
+
+		if (err)
+			log_warn("%s: cannot learn the addresses behind %s "
+				 "(%s): after a takeover only its MAC address "
+				 "is announced",
+				 pd->machine.cfg.domain, nics[i].ifname,
+				 strerror(-err));
+		else
+			pd->watch_count++;
+	}
+}
+
+/* --- start and end ------------------------------------------------------ */
+
+/*
+ * Finds the guest, takes its lock and forks the guard while the process still
+ * has one thread: the source that was opened to learn the guest's name is
+ * closed again, for its libraries have threads.
+ */
+static int find_guest(struct primary_daemon *pd, const char *domain)
+{
+	const struct guest_kind *kind = guest_kind_of_words(domain);
+	struct guest_error why = { { 0 } };
+	int err = kind->source->open(domain, &pd->source, &why);
+
+	pd->ops = kind->source;
+	if (!err)
+		err = pd->ops->describe(pd->source, &pd->guest, &why);
+	if (err) {
+		fprintf(stderr, "colod: %s\n",
+			why.text[0] ? why.text : strerror(-err));
+		return err;
+	}
+	pd->ops->close(pd->source);
+	pd->source = NULL;
+	pd->lock_fd = guest_lock(pd->guest.name, pd->d.set->run_dir);
+	if (pd->lock_fd < 0) {
+		fprintf(stderr, "colod: %s: %s\n", pd->guest.name,
+			pd->lock_fd == -EBUSY ?
+				"another colod on this host protects it (or "
+				"its guard is still releasing it)" :
+				strerror(-pd->lock_fd));
+		return pd->lock_fd;
+	}
+	err = guard_start(kind, pd->guest.name, pd->lock_fd, &pd->guard);
+	if (err) {
+		fprintf(stderr, "colod: cannot start the guard: %s\n",
+			strerror(-err));
+		return err;
+	}
+	err = pd->ops->open(pd->guest.name, &pd->source, &why);
+	if (err)
+		fprintf(stderr, "colod: %s\n", why.text);
+	return err;
+}
+
+static int make_arenas(struct primary_daemon *pd)
+{
+	size_t pages = pd->d.set->arena_mib << 20 >> 12;
+	size_t all = (size_t)(pd->guest.ram_bytes / WIRE_PAGE_BYTES) + 256;
+	unsigned int i;
+
+	if (pages > all)
+		pages = all;
+	for (i = 0; i < pd->d.set->inflight; i++) {
+		struct epoch *e = epoch_new(pages, WIRE_STATE_MAX);
+
+		if (!e) {
+			fprintf(stderr,
+				"colod: no memory for %u arenas of %zu MiB; "
+				"try a smaller --arena\n",
+				(unsigned int)pd->d.set->inflight,
+				pages >> 8);
+			return -ENOMEM;
+		}
+		pd->arenas[pd->arena_count++] = e;
+	}
+	pd->pool = frame_pool_new(POOL_FRAMES);
+	pd->epoch_encoder = epoch_encoder_new((int)pd->d.set->compress);
+	return pd->pool && pd->epoch_encoder ? 0 : -ENOMEM;
+}
+
+static void machine_init(struct primary_daemon *pd, const char *peer)
+{
+	const struct settings *set = pd->d.set;
+	const struct env env = { .ops = &env_ops, .arg = pd };
+	struct primary_config cfg = {
+		.interval_us = set->interval_ms * 1000,
+		.heartbeat_us = set->heartbeat_ms * 1000,
+		.lost_after = (unsigned int)set->lost_after,
+		.inflight = (unsigned int)set->inflight,
+		.fence = set->fence != NULL,
+		.unsafe_no_fence = set->unsafe_no_fence,
+		.retry_us = set->retry_ms * 1000,
+	};
+
+	snprintf(cfg.domain, sizeof(cfg.domain), "%s", pd->guest.name);
+	snprintf(cfg.peer, sizeof(cfg.peer), "%s", peer);
+	snprintf(cfg.host, sizeof(cfg.host), "%s", pd->d.host);
+	primary_init(&pd->machine, &cfg, &env);
+}
+
+static void event(void *owner, const struct event *e)
+{
+	struct primary_daemon *pd = owner;
+
+	primary_event(&pd->machine, e);
+}
+
+static int start(struct primary_daemon *pd, const struct settings *set,
+		 const char *domain, const char *peer)
+{
+	static const struct event start_event = { .type = EVENT_START };
+	char name[WIRE_NAME_MAX + 16];
+	int err;
+
+	if (daemon_parse_peer(peer, pd->peer_host, sizeof(pd->peer_host),
+			      &pd->peer_port) ||
+	    !pd->peer_host[0]) {
+		fprintf(stderr, "colod: '%s' is not HOST or HOST:PORT\n",
+			peer);
+		return -EINVAL;
+	}
+	err = daemon_prepare(&pd->d, set);
+	if (!err)
+		err = find_guest(pd, domain);
+	if (!err)
+		err = make_arenas(pd);
+	if (err)
+		return err;
+	pd->d.event = event;
+	pd->d.status = primary_daemon_status;
+	pd->d.owner = pd;
+	machine_init(pd, peer);
+	snprintf(name, sizeof(name), "primary-%s", pd->guest.name);
+	err = daemon_start(&pd->d, name);
+	if (!err)
+		err = worker_start(pd->d.loop, "colod-encoder", &pd->encoder);
+	if (err)
+		return err;
+	primary_daemon_watch_addresses(pd);
+	primary_event(&pd->machine, &start_event);
+	return 0;
+}
+
+static void close_all(struct primary_daemon *pd)
+{
+	worker_stop(pd->encoder);
+	daemon_fini(&pd->d);
+	if (pd->source)
+		pd->ops->close(pd->source);
+	guard_stop(pd->guard);
+	if (pd->lock_fd >= 0)
+		close(pd->lock_fd);
+	while (pd->arena_count)
+		epoch_free(pd->arenas[--pd->arena_count]);
+	epoch_encoder_free(pd->epoch_encoder);
+	frame_pool_free(pd->pool);
+	guest_description_fini(&pd->guest);
+}
+
+int primary_daemon(const struct settings *set, const char *domain,
+		   const char *peer)
+{
+	struct primary_daemon *pd = calloc(1, sizeof(*pd));
+	int status = EXIT_FAILED;
+
+	if (!pd)
+		return status;
+	pd->lock_fd = -1;
+	if (!start(pd, set, domain, peer))
+		status = daemon_run(&pd->d);
+	close_all(pd);
+	free(pd);
+	return status;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The primary's epochs: when the next checkpoint starts, and what becomes of
+ * each.
+ *
+ * The happy path:
+ *   - the timer makes a checkpoint due; it starts when it may;
+ *   - CAPTURE done -> ENCODE -> encoded and queued -> WAIT_ACK;
+ *   - the acknowledgement releases it.
+ * When the peer or the encoder lags, the checkpoint that is due waits: the
+ * interval grows by itself, memory does not.
+ */
+#include "config.h"
+
+#include "engine/primary_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/moves.h"
+
+struct epoch_run *primary_epoch(struct primary *p, uint64_t number)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->epoch_count; i++)
+		if (p->epochs[i].number == number)
+			return &p->epochs[i];
+	return NULL;
+}
+
+void primary_epochs_check(const struct primary *p)
+{
+	unsigned int i;
+
+	INVARIANT(p->epoch_count <= p->cfg.inflight,
+		  "epochs in flight are bounded");
+	INVARIANT(p->state == PRIMARY_PROTECTED || p->epoch_count == 0,
+		  "epochs are in flight only while protected");
+	for (i = 1; i < p->epoch_count; i++)
+		INVARIANT(p->epochs[i].number == p->epochs[i - 1].number + 1,
+			  "epochs are in flight in order, without a gap");
+}
+
+void primary_epochs_begin(struct primary *p)
+{
+	p->next_epoch = 1;
+	p->next_due_us = primary_now(p);
+	p->epoch_due = true;
+	p->skipped_in_a_row = 0;
+	p->stats.acknowledged = 0;
+	p->stats.applied = 0;
+	p->stats.last_ack_us = primary_now(p);
+	primary_epochs_start_due(p);
+}
+
+/*
+ * An epoch that the guest's thread is working on is left alone: its thread
+ * moves it, and finds on its return that it is no longer wanted.
+ */
+void primary_epochs_drop(struct primary *p, const char *why)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->epoch_count; i++)
+		if (p->epochs[i].state != EPOCH_ABORT &&
+		    !(p->capturing && i == p->epoch_count - 1))
+			epoch_move(&p->epochs[i], EPOCH_ABORT, why);
+	p->epoch_count = 0;
+	p->epoch_due = false;
+	primary_timer(p, ENV_TIMER_EPOCH, 0);
+}
+
+static void capture(struct primary *p, const struct epoch_run *r)
+{
+	p->capturing = true;
+	primary_job(p, ENV_JOB_CAPTURE, r->number);
+}
+
+static bool room_for_another(const struct primary *p)
+{
+	return p->epoch_count < p->cfg.inflight &&
+	       p->epoch_count < p->peer_inflight &&
+	       p->encoding < p->cfg.inflight;
+}
+
+void primary_epochs_start_due(struct primary *p)
+{
+	uint64_t now = primary_now(p);
+	struct epoch_run *last =
+		p->epoch_count ? &p->epochs[p->epoch_count - 1] : NULL;
+
+	if (p->state != PRIMARY_PROTECTED || p->capturing || p->resync_asked)
+		return;
+	if (last && last->partial) {
+		if (last->state == EPOCH_SEND && p->encoding < p->cfg.inflight)
+			capture(p, last);
+		return;
+	}
+	if (!p->epoch_due || !room_for_another(p))
+		return;
+	if (now > p->next_due_us + p->cfg.interval_us / 2)
+		p->stats.stretched++;
+	p->epoch_due = false;
+	p->next_due_us = now + p->cfg.interval_us;
+	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
+	last = &p->epochs[p->epoch_count++];
+	epoch_run_start(last, p->next_epoch++, now);
+	capture(p, last);
+}
+
+void primary_epochs_acknowledge(struct primary *p, const struct event *e)
+{
+	struct epoch_run *oldest = &p->epochs[0];
+
+	if (!p->epoch_count || oldest->number != e->epoch ||
+	    oldest->state != EPOCH_WAIT_ACK) {
+		primary_disconnect(p, WIRE_REASON_PROTOCOL, "unexpected ACK");
+		return;
+	}
+	oldest->acknowledged = true;
+	epoch_move(oldest, EPOCH_RELEASE, NULL);
+	p->stats.acknowledged = oldest->number;
+	p->stats.applied = e->applied;
+	p->stats.last_ack_us = primary_now(p);
+	p->stats.last_commit_us = primary_now(p) - oldest->started_us;
+	p->epoch_count--;
+	memmove(&p->epochs[0], &p->epochs[1],
+		p->epoch_count * sizeof(p->epochs[0]));
+	primary_epochs_start_due(p);
+}
+
+/* The guest did not follow: it runs on, and this checkpoint does not happen. */
+static void skip(struct primary *p, const struct epoch_run *r)
+{
+	p->stats.skipped++;
+	if (p->skipped_in_a_row++ % 10 == 0)
+		log_warn("%s did not suspend in time (%u in a row): "
+			 "checkpoint skipped, the guest runs on",
+			 p->cfg.domain, p->skipped_in_a_row);
+	if (r->rounds > 1) {
+		/* Pages of it are with the peer already. */
+		primary_resync(p, "an epoch could not be finished");
+		return;
+	}
+	p->epoch_count--;
+	p->next_epoch--;
+}
+
+void primary_epochs_captured(struct primary *p, const struct event *e)
+{
+	struct epoch_run *r = primary_epoch(p, e->epoch);
+
+	p->capturing = false;
+	if (e->error == -ESHUTDOWN) {
+		primary_guest_down(p, e->guest);
+		return;
+	}
+	if (!r)
+		return; /* protection was lost meanwhile; the guest runs */
+	switch (e->error) {
+	case 0:
+		p->skipped_in_a_row = 0;
+		if (!r->partial)
+			p->stats.captured++;
+		epoch_move(r, EPOCH_ENCODE, NULL);
+		p->encoding++;
+		primary_job(p, ENV_JOB_ENCODE, r->number);
+		primary_epochs_start_due(p);
+		break;
+	case -ETIMEDOUT:
+		skip(p, r);
+		break;
+	case -ESTALE:
+		primary_resync(p, "the guest's memory layout has changed");
+		break;
+	default:
+		primary_resync(p, e->text ? e->text : strerror(-e->error));
+	}
+}
+
+void primary_epochs_encoded(struct primary *p, const struct event *e)
+{
+	struct epoch_run *r = primary_epoch(p, e->epoch);
+
+	p->encoding--;
+	if (!r || r->state != EPOCH_ENCODE)
+		return;
+	if (e->error) {
+		if (e->error != -ECANCELED)
+			primary_resync(p, "an epoch could not be encoded");
+		return;
+	}
+	epoch_move(r, EPOCH_SEND, NULL);
+	if (!r->partial)
+		epoch_move(r, EPOCH_WAIT_ACK, NULL);
+	primary_epochs_start_due(p);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `colod status` of a primary. */
+#include "config.h"
+
+#include "engine/primary_daemon_impl.h"
+
+#include "base/clock.h"
+
+static json_int_t since(uint64_t then_us)
+{
+	return then_us ? (json_int_t)(clock_now_us() - then_us) : -1;
+}
+
+static json_t *last(const struct primary_daemon *pd)
+{
+	const struct epoch_times *t = &pd->seen.times;
+
+	return json_pack(
+		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "dirty_pages",
+		(json_int_t)pd->seen.dirty_pages, "pause_us",
+		(json_int_t)t->paused_us, "suspend_us",
+		(json_int_t)t->suspend_us, "scan_us", (json_int_t)t->scan_us,
+		"copy_us", (json_int_t)t->copy_us, "state_us",
+		(json_int_t)t->state_us, "resume_us",
+		(json_int_t)t->resume_us, "encode_us",
+		(json_int_t)t->encode_us, "commit_us",
+		(json_int_t)pd->machine.stats.last_commit_us);
+}
+
+static json_t *epochs(const struct primary *m)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:i}", "captured",
+			 (json_int_t)m->stats.captured, "acknowledged",
+			 (json_int_t)m->stats.acknowledged, "applied",
+			 (json_int_t)m->stats.applied, "skipped",
+			 (json_int_t)m->stats.skipped, "stretched",
+			 (json_int_t)m->stats.stretched, "in_flight",
+			 (int)m->epoch_count);
+}
+
+static json_t *bytes(const struct primary_daemon *pd)
+{
+	return json_pack("{s:I,s:I,s:I,s:I}", "raw",
+			 (json_int_t)pd->seen.raw_bytes, "sent",
+			 (json_int_t)pd->seen.sent_bytes, "image",
+			 (json_int_t)pd->seen.image_bytes, "memory",
+			 (json_int_t)pd->guest.ram_bytes);
+}
+
+json_t *primary_daemon_status(void *owner)
+{
+	const struct primary_daemon *pd = owner;
+	const struct primary *m = &pd->machine;
+	uint64_t oldest = m->epoch_count ? m->epochs[0].started_us : 0;
+
+	return json_pack(
+		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,"
+		"s:I,s:s}",
+		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
+		"state", primary_state_text(m->state), "protected",
+		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
+		last(pd), "bytes", bytes(pd), "interval_us",
+		(json_int_t)m->cfg.interval_us, "lag_us",
+		oldest ? since(oldest) : 0, "since_ack_us",
+		since(m->stats.last_ack_us), "pause_max_us",
+		(json_int_t)pd->seen.pause_max_us, "pause_mean_us",
+		(json_int_t)(pd->seen.pauses ? pd->seen.pause_sum_us /
+						       pd->seen.pauses :
+					       0),
+		"synchronisations", (json_int_t)m->stats.synchronisations,
+		"losses", (json_int_t)m->stats.losses, "last_error",
+		m->last_error);
+}
