@@ -275,10 +275,13 @@ void daemon_fini(struct daemon *d)
 
 	control_close(d->control);
 	worker_stop(d->guest);
-	for (i = 0; d->loop && i < ENV_TIMERS; i++)
-		loop_timer_stop(d->loop, &d->timers[i].timer);
-	if (d->loop)
+	if (d->loop) {
+		for (i = 0; i < ENV_TIMERS; i++)
+			loop_timer_stop(d->loop, &d->timers[i].timer);
+		loop_stop(d->loop); /* what was just closed has to end */
+		loop_run(d->loop);
 		loop_close(d->loop);
+	}
 	tls_identity_free(d->identity);
 }
 

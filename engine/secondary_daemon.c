@@ -268,13 +268,22 @@ static void machine_init(struct secondary_daemon *sd)
 	secondary_init(&sd->machine, &cfg, &env);
 }
 
-static void sweep(void)
+/*
+ * Removes what an earlier colod left.  A host where this works for no kind of
+ * guest cannot hold a standby: the kinds have said why.
+ */
+static int sweep(void)
 {
 	const struct guest_kind *const *kind;
+	int err = -ENOTSUP;
 
-	for (kind = guest_kinds; *kind; kind++)
-		if ((*kind)->standby->sweep)
-			(*kind)->standby->sweep();
+	for (kind = guest_kinds; *kind; kind++) {
+		int one = (*kind)->standby->sweep();
+
+		if (!one || err)
+			err = one;
+	}
+	return err;
 }
 
 static int start_listening(struct secondary_daemon *sd, const char *address)
@@ -318,8 +327,8 @@ static int start(struct secondary_daemon *sd, const struct settings *set)
 	err = daemon_start(&sd->d, name);
 	if (err)
 		return err;
-	sweep();
-	return start_listening(sd, address);
+	err = sweep();
+	return err ? err : start_listening(sd, address);
 }
 
 int secondary_daemon(const struct settings *set)

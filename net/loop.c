@@ -35,7 +35,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { SQ_ENTRIES = 256, CQ_ENTRIES = 1024 };
+enum {
+	SQ_ENTRIES = 256,
+	CQ_ENTRIES = 1024,
+	/* How long loop_run() waits, once stopped, for operations to end. */
+	DRAIN_US = 500 * 1000,
+};
 
 struct post {
 	struct post *next;
@@ -51,6 +56,7 @@ struct completion {
 struct loop {
 	struct io_uring ring;
 	bool stopping;
+	size_t busy; /* operations started and not completed, our own too */
 
 	struct loop_timer *timers;
 
@@ -107,6 +113,7 @@ static struct io_uring_sqe *begin(struct loop *l, struct loop_op *op)
 	if (op->busy)
 		abort();
 	op->busy = true;
+	l->busy++;
 	return room(l);
 }
 
@@ -366,7 +373,9 @@ static int submit_and_wait(struct loop *l)
 	bool forever = false;
 	int r;
 
-	if (!l->early_count && !l->stopping && !have_posts(l)) {
+	if (!l->early_count && l->stopping) {
+		ts.tv_nsec = 1000 * 1000; /* draining */
+	} else if (!l->early_count && !have_posts(l)) {
 		if (l->timers) {
 			uint64_t now_us = clock_now_us();
 			uint64_t at_us = l->timers->at_us;
@@ -385,10 +394,11 @@ static int submit_and_wait(struct loop *l)
 	return r < 0 ? r : 0;
 }
 
-static void complete(struct loop_op *op, int res)
+static void complete(struct loop *l, struct loop_op *op, int res)
 {
 	if (!op) /* a cancellation's own completion */
 		return;
+	l->busy--;
 	op->busy = false;
 	op->fn(op->arg, res);
 }
@@ -403,7 +413,7 @@ static void run_completions(struct loop *l)
 	while (i < l->early_count) {
 		struct completion c = l->early[i++];
 
-		complete(c.op, c.res);
+		complete(l, c.op, c.res);
 	}
 	l->early_count = 0;
 	ready = io_uring_cq_ready(&l->ring);
@@ -412,13 +422,27 @@ static void run_completions(struct loop *l)
 		int res = cqe->res;
 
 		io_uring_cqe_seen(&l->ring, cqe);
-		complete(op, res);
+		complete(l, op, res);
 	}
+}
+
+/* What its owners have cancelled on their way out still has to complete. */
+static bool draining(struct loop *l, uint64_t *until_us)
+{
+	size_t own = (size_t)l->wake.busy + (size_t)l->signals.busy;
+
+	if (l->busy <= own)
+		return false;
+	if (!*until_us)
+		*until_us = clock_now_us() + DRAIN_US;
+	return clock_now_us() < *until_us;
 }
 
 int loop_run(struct loop *l)
 {
-	while (!l->stopping || have_posts(l)) {
+	uint64_t until_us = 0;
+
+	while (!l->stopping || have_posts(l) || draining(l, &until_us)) {
 		int r;
 
 		run_posts(l);

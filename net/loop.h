@@ -34,7 +34,11 @@ int loop_open(struct loop **out);
 /* All operations must have ended, all timers must be stopped. */
 void loop_close(struct loop *l);
 
-/* Runs until loop_stop() and until nothing is queued by loop_post(). */
+/*
+ * Runs until loop_stop(), then on until nothing is queued by loop_post() and
+ * the operations under way, cancelled by their owners, have ended (at most
+ * half a second).
+ */
 int loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 bool loop_stopping(const struct loop *l);
