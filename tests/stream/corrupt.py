@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Spoils a good stream in every way it can think of; decode.py must object.
+
+Usage: corrupt.py primary|secondary < STREAM
+
+Ends with status 1 and names the ways that went unnoticed.
+"""
+
+import io
+import struct
+import sys
+
+import decode
+
+NUMBERS = {row[0]: number for number, row in decode.TYPES.items()}
+# Payloads in which most bytes may have any value without being malformed.
+FREE = ("HELLO", "DOMAIN", "BYE", "ACK", "optional")
+
+
+class Frame:
+    def __init__(self, kind, epoch, payload, flags=0):
+        self.kind, self.epoch, self.payload = kind, epoch, payload
+        self.flags = flags
+
+    @property
+    def name(self):
+        return decode.TYPES.get(self.kind, ("optional",))[0]
+
+    def poke(self, at, layout, value):
+        body = bytearray(self.payload)
+        struct.pack_into("<" + layout, body, at, value)
+        return Frame(self.kind, self.epoch, bytes(body))
+
+
+def split(data):
+    frames = []
+    while data:
+        kind, flags, length, epoch, _ = struct.unpack_from("<HHIQQ", data)
+        frames.append(Frame(kind, epoch, data[24:24 + length], flags))
+        data = data[24 + length:]
+    return frames
+
+
+def join(frames):
+    """With sequence numbers and the sums of epochs made to fit."""
+    out, sums = [], b""
+    pages = 0
+    for sequence, f in enumerate(frames):
+        payload = f.payload
+        if f.name == "EPOCH_BEGIN":
+            sums, pages = b"", 0
+        elif f.name in ("PAGES", "STATE"):
+            sums += payload
+            if f.name == "PAGES":
+                pages += int.from_bytes(payload[:4], "little")
+        elif f.name == "EPOCH_END" and len(payload) == 24:
+            payload = struct.pack("<QQQ", pages, len(sums), decode.xxh3(sums))
+        out.append(struct.pack("<HHIQQ", f.kind, f.flags, len(payload),
+                               f.epoch, sequence) + payload)
+    return b"".join(out)
+
+
+def accepted(data):
+    try:
+        decode.decode(data, io.StringIO())
+        return True
+    except decode.Violation:
+        return False
+
+
+def dispensable(frames, n):
+    """HEARTBEATs, and the last of what may break off anywhere."""
+    later = [f.name for f in frames[n + 1:]]
+    return frames[n].name == "HEARTBEAT" or (
+        frames[n].name in ("EPOCH_END", "ACK") and
+        "EPOCH_BEGIN" not in later and "ACK" not in later)
+
+
+def flips(data):
+    """Every byte of the headers, and a sample of the payloads."""
+    at = 0
+    frames = split(data)
+    for n, f in enumerate(frames):
+        where = list(range(24))
+        if f.name not in FREE:
+            length = len(f.payload)
+            where += [24 + i for i in range(length)
+                      if i < 16 or i >= length - 16 or i % 8191 == 0]
+        for i in where:
+            # The epoch of an unknown frame is anything, and so is its type
+            # as long as it remains one.
+            if f.name == "optional" and (8 <= i < 16 or i == 0):
+                continue
+            for flip in (0x01, 0x80):
+                if f.name == "optional" and i == 1 and flip == 0x01:
+                    continue
+                # With this bit a frame is one to be skipped.
+                if dispensable(frames, n) and i == 1 and flip == 0x80:
+                    continue
+                bad = bytearray(data)
+                bad[at + i] ^= flip
+                yield "byte %d of frame %d (%s) ^ %#x" % (i, n, f.name,
+                                                          flip), bytes(bad)
+        at += 24 + len(f.payload)
+
+
+def cuts(data):
+    """Truncation inside and behind each frame, and something at the end."""
+    at = 0
+    for n, f in enumerate(split(data)):
+        for length in (0, 1, 23, 24, 23 + len(f.payload)):
+            if at + length and at + length < len(data):
+                yield "cut %d bytes into frame %d" % (length, n), data[
+                    :at + length]
+        at += 24 + len(f.payload)
+    yield "a byte behind BYE", data + b"\0"
+
+
+def orders(frames):
+    """Each frame left out, doubled, or exchanged with the next."""
+    for n, f in enumerate(frames):
+        if f.name in ("HEARTBEAT", "optional"):
+            continue
+        # What may be any number of times is not missed, for the sums of
+        # epochs are made to fit; that they are compared is for flips().
+        if f.name not in ("PAGES", "STATE"):
+            if not dispensable(frames, n):
+                yield "frame %d (%s) missing" % (n, f.name), join(
+                    frames[:n] + frames[n + 1:])
+            yield "frame %d (%s) doubled" % (n, f.name), join(
+                frames[:n + 1] + frames[n:])
+        if n + 1 < len(frames) and frames[n + 1].name not in (
+                f.name, "HEARTBEAT", "optional"):
+            yield "frames %d and %d (%s) exchanged" % (n, n + 1, f.name), join(
+                frames[:n] + [frames[n + 1], f] + frames[n + 2:])
+
+
+def fields(frames):
+    """Fields out of their range, in otherwise well-formed streams."""
+    cases = {
+        "HELLO": [(8, "H", 2), (10, "H", 0), (10, "H", 3),
+                  (12, "I", 262143), (16, "I", 0), (16, "I", 17),
+                  (20, "I", 0), (40, "I", 256), (44, "I", 1)],
+        "DOMAIN": [(0, "H", 3), (2, "H", 1), (4, "I", 1), (8, "Q", 0),
+                   (8, "Q", (1 << 44) + 1), (16, "Q", 1 << 32),
+                   (40, "I", 0), (40, "I", 256), (44, "I", 131073),
+                   (48, "B", 10), (-1, "B", 0)],
+        "PAGES": [(0, "I", 0), (0, "I", 61), (4, "I", 2),
+                  (8, "Q", 0xff000), (8, "Q", 1 << 32), (8, "Q", 1 << 55),
+                  (8, "Q", 2 << 56)],
+        "BYE": [(4, "I", 256), (4, "I", 0xffffffff)],
+    }
+    for n, f in enumerate(frames):
+        for at, layout, value in cases.get(f.name, ()):
+            at = at if at >= 0 else len(f.payload) + at
+            yield "%s: %#x at %d" % (f.name, value, at), join(
+                frames[:n] + [f.poke(at, layout, value)] + frames[n + 1:])
+        if f.name == "EPOCH_BEGIN":
+            for epoch in (0, f.epoch + 1, f.epoch - 1):
+                yield "epoch %d as %d" % (f.epoch, epoch), join(
+                    [Frame(g.kind, epoch, g.payload)
+                     if g.epoch == f.epoch else g for g in frames])
+
+
+def last_epoch(frames, *inserted):
+    """The stream with frames put into its last, empty epoch."""
+    n = [f.name for f in frames].index("BYE") - 1
+    while frames[n].name != "EPOCH_END":
+        n -= 1
+    number = frames[n].epoch
+    return join(frames[:n] + [Frame(NUMBERS[name], number, payload)
+                              for name, payload in inserted] + frames[n:])
+
+
+def record(kind, body, padding=None):
+    padding = bytes(-len(body) % 8) if padding is None else padding
+    return struct.pack("<II", kind, len(body)) + body + padding
+
+
+def contents(frames):
+    zero_page = struct.pack("<IIQ", 1, 0, 1 << 56)
+    good = record(decode.HVM_CONTEXT, b"cpu")
+    address = bytes(6) + b"\x04\0" + b"\x0a\0\0\x01" + bytes(12)
+    own = decode.COLOD_ADDRESSES
+
+    # The way of making these is sound itself.
+    assert accepted(last_epoch(frames, ("PAGES", zero_page), ("STATE", good)))
+    assert accepted(last_epoch(frames, ("STATE", record(own, address * 32))))
+    yield "PAGES behind STATE", last_epoch(frames, ("STATE", good),
+                                           ("PAGES", zero_page))
+    yield "a zero page with zstd", last_epoch(
+        frames, ("PAGES", struct.pack("<IIQ", 1, 1, 1 << 56)))
+    yield "a byte behind the bodies", last_epoch(
+        frames, ("PAGES", zero_page + b"\0"))
+    # The sample guest has 256 pages, and 256 more are allowed.
+    yield "too many pages", last_epoch(frames, *(
+        ("PAGES", struct.pack("<II", 57, 0) + b"".join(
+            struct.pack("<Q", 1 << 56 | batch * 57 + i) for i in range(57)))
+        for batch in range(9)))
+    for what, state in (
+            ("an empty STATE", b""),
+            ("half a record header", good[:4]),
+            ("half a record body", good[:10]),
+            ("a record without its padding", good[:11]),
+            ("padding that is not zero",
+             record(decode.HVM_CONTEXT, b"cpu", b"\0\0\0\0\1")),
+            ("an unknown mandatory record", record(1, b"")),
+            ("23 bytes of address", record(own, address[:23])),
+            ("too many addresses", record(own, address * 33)),
+            ("an address of no family",
+             record(own, address[:6] + b"\x05" + address[7:])),
+            ("a reserved byte of an address",
+             record(own, address[:7] + b"\x01" + address[8:])),
+            ("an IPv4 address that is too long",
+             record(own, address[:23] + b"\x01"))):
+        yield what, last_epoch(frames, ("STATE", state))
+    yield "too much state", last_epoch(frames, *(
+        [("STATE", struct.pack("<II", decode.HVM_CONTEXT, 16 * 262144) +
+          bytes(262136))] + [("STATE", bytes(262144))] * 15 +
+        [("STATE", bytes(8))]))
+
+
+def types(frames):
+    hello, rest = frames[0], frames[1:]
+    for kind, payload in ((12, b""), (0, b""), (0x7fff, b""),
+                          (0x8001, bytes(262145))):
+        yield "a frame of type %#x" % kind, join(
+            [hello, Frame(kind, 0, payload)] + rest)
+    yield "reserved flags of an unknown frame", join(
+        [hello, Frame(0x8001, 0, b"", 1)] + rest)
+    other = "ACK" if hello.payload[10] == 1 else "EPOCH_BEGIN"
+    yield "a frame of the other side", join(
+        [hello, Frame(NUMBERS[other], 0, bytes(8)
+                      if other == "ACK" else b"")] + rest)
+
+
+def main():
+    data = sys.stdin.buffer.read()
+    frames = split(data)
+    if join(frames) != data or not accepted(data):
+        sys.exit("corrupt.py: the sample itself is not good")
+    ways = [flips(data), cuts(data), orders(frames), fields(frames),
+            types(frames)]
+    if sys.argv[1] == "primary":
+        ways.append(contents(frames))
+    tried = 0
+    unnoticed = []
+    for way in ways:
+        for what, bad in way:
+            tried += 1
+            if accepted(bad):
+                unnoticed.append(what)
+    for what in unnoticed:
+        print("unnoticed: " + what)
+    print("%d ways to spoil the stream, %d unnoticed" % (tried,
+                                                         len(unnoticed)))
+    sys.exit(1 if unnoticed else 0)
+
+
+if __name__ == "__main__":
+    main()

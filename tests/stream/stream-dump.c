@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Writes a sample of one direction of a connection to standard output, and to
+ * FILE what a decoder should make of it:
+ *
+ *	stream-dump primary|secondary FILE
+ *
+ * The same bytes each time.  Every type of frame occurs, optional ones that
+ * nobody knows included; epochs with pages that compress, pages that do not
+ * and pages of zeroes, in one round and in several.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "stream/checksum.h"
+#include "stream/epoch.h"
+#include "stream/messages.h"
+#include "stream/records.h"
+
+enum {
+	GUEST_PAGES = 256,
+	STATE_BYTES = 300 * 1024, /* more than one frame */
+	OPTIONAL_TYPE = WIRE_OPTIONAL | 0x123,
+	OPTIONAL_RECORD = (int)0x80000C7F,
+};
+
+static FILE *expected;
+static uint64_t sequence;
+static struct checksum *checksum;
+
+/* The guest's memory, and which pages belong to the epoch under way. */
+static uint8_t memory[GUEST_PAGES][WIRE_PAGE_BYTES];
+static bool in_epoch[GUEST_PAGES];
+
+__attribute__((noreturn)) static void die(const char *what)
+{
+	fprintf(stderr, "stream-dump: %s\n", what);
+	exit(1);
+}
+
+static uint64_t hash(const void *bytes, size_t len)
+{
+	checksum_reset(checksum);
+	checksum_add(checksum, bytes, len);
+	return checksum_value(checksum);
+}
+
+/* Writes a frame and what is expected of it. */
+static void write_frame(struct frame_buf *b)
+{
+	size_t bytes;
+
+	if (!b)
+		die("no memory");
+	fprintf(expected, "%" PRIu64 " %s epoch=%" PRIu64 "\n", sequence,
+		b->type & WIRE_OPTIONAL ? "optional" : frame_type_name(b->type),
+		b->epoch);
+	frame_header_encode(b, sequence++);
+	bytes = WIRE_HEADER_BYTES + b->length;
+	if (fwrite(b->bytes, 1, bytes, stdout) != bytes)
+		die("cannot write");
+	b->release(b);
+}
+
+static struct frame_buf *sink_get(void *arg)
+{
+	(void)arg;
+	return frame_buf_new(0, 0, WIRE_PAYLOAD_MAX);
+}
+
+static void sink_put(void *arg, struct frame_buf *b)
+{
+	(void)arg;
+	write_frame(b);
+}
+
+static const struct frame_sink sink = { sink_get, sink_put, NULL };
+
+static void write_empty(uint16_t type)
+{
+	write_frame(frame_buf_new(type, 0, 0));
+}
+
+static void write_bytes(uint16_t type, const uint8_t *bytes, uint32_t len)
+{
+	struct frame_buf *b = frame_buf_new(type, 0, len);
+
+	if (!b)
+		die("no memory");
+	memcpy(frame_payload(b), bytes, len);
+	b->length = len;
+	write_frame(b);
+}
+
+static void write_hello(enum wire_role role, const char *host)
+{
+	const struct hello h = {
+		.version = WIRE_VERSION,
+		.role = role,
+		.payload_max = WIRE_PAYLOAD_MAX,
+		.inflight_max = 2,
+		.heartbeat_us = 100000,
+		.session = UINT64_C(0x0123456789abcdef),
+		.host = "",
+	};
+	struct hello named = h;
+
+	snprintf(named.host, sizeof(named.host), "%s", host);
+	write_frame(hello_encode(&named));
+}
+
+static void write_image(void)
+{
+	AUTO_FREE uint8_t *image = malloc(WIRE_PAYLOAD_MAX + 1000);
+	struct wire_image_end end = { .bytes = WIRE_PAYLOAD_MAX + 1000 };
+
+	if (!image)
+		die("no memory");
+	for (size_t i = 0; i < end.bytes; i++)
+		image[i] = (uint8_t)(i * i >> 7);
+	write_bytes(WIRE_IMAGE, image, WIRE_PAYLOAD_MAX);
+	write_bytes(WIRE_IMAGE, image + WIRE_PAYLOAD_MAX, 1000);
+	end.checksum = hash(image, end.bytes);
+	write_frame(image_end_encode(&end));
+}
+
+static void write_domain(void)
+{
+	static char config[] = "{\n\t\"c_info\": { \"name\": \"gast\" }\n}\n";
+	const struct guest_description d = {
+		.kind = WIRE_GUEST_XEN_PVH,
+		.ram_bytes = GUEST_PAGES * WIRE_PAGE_BYTES,
+		.max_gfn = 0xfefff,
+		.uuid = { 0xa0, 0xb1, 0xc2, 0xd3 },
+		.name = "g\xc3\xa4st",
+		.config = config,
+		.config_length = sizeof(config) - 1,
+	};
+
+	write_frame(domain_encode(&d));
+}
+
+/* The guest writes a page: 0 zeroes, 1 what compresses, 2 what does not. */
+static void guest_write(struct epoch *e, uint64_t page, int kind, uint64_t seed)
+{
+	uint64_t x = (seed << 20 | page) * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	uint8_t *bytes = memory[page];
+
+	memset(bytes, 0, WIRE_PAGE_BYTES);
+	for (size_t i = 0; kind && i < WIRE_PAGE_BYTES; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		bytes[i] = (uint8_t)(kind == 2 ? x >> 32 : x % 3 + 'a');
+	}
+	in_epoch[page] = true;
+	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, bytes,
+	       WIRE_PAGE_BYTES);
+	/* Far above the size of memory, as in a PVH domain. */
+	e->gfns[e->page_count++] = page == GUEST_PAGES - 1 ? 0xfefff : page;
+}
+
+static void round_begin(struct epoch *e, uint64_t number, bool partial)
+{
+	e->number = number;
+	e->partial = partial;
+	e->page_count = 0;
+	e->state_bytes = 0;
+}
+
+static void add_record(struct epoch *e, enum wire_record type, const void *body,
+		       uint32_t length)
+{
+	struct cursor c = cursor_over(e->state + e->state_bytes,
+				      e->state_capacity - e->state_bytes);
+	uint8_t *at = record_put(&c, type, length);
+
+	if (!at)
+		die("the state is too large");
+	memcpy(at, body, length);
+	e->state_bytes = (size_t)(c.at - e->state);
+}
+
+static void write_round(struct epoch_encoder *enc, const struct epoch *e)
+{
+	uint64_t sent_bytes = 0;
+
+	if (epoch_encode(enc, e, &sink, &sent_bytes))
+		die("cannot encode");
+}
+
+/* What the decoder prints behind EPOCH_END. */
+static void expect_epoch(const struct epoch *e)
+{
+	struct cursor c = cursor_over(e->state, e->state_bytes);
+	struct record r;
+
+	for (uint64_t p = 0; p < GUEST_PAGES; p++) {
+		uint64_t gfn = p == GUEST_PAGES - 1 ? 0xfefff : p;
+
+		if (in_epoch[p])
+			fprintf(expected,
+				"  page gfn=0x%" PRIx64 " %016" PRIx64 "\n",
+				gfn, hash(memory[p], WIRE_PAGE_BYTES));
+		in_epoch[p] = false;
+	}
+	while (record_next(&c, &r) > 0)
+		fprintf(expected,
+			"  record type=%#x length=%u %016" PRIx64 "\n", r.type,
+			r.length, hash(r.body, r.length));
+}
+
+static void add_state(struct epoch *e)
+{
+	static const uint8_t
+		addresses[48] = {
+			0x00, 0x16, 0x3e, 1, 2,		  3,	4,	  0,
+			10,   0,    0,	  7, [24] = 0x00, 0x16, 0x3e,	  1,
+			2,    3,    6,	  0, 0xfe,	  0x80, [47] = 9,
+		};
+	AUTO_FREE uint8_t *context = malloc(STATE_BYTES);
+
+	if (!context)
+		die("no memory");
+	for (size_t i = 0; i < STATE_BYTES; i++)
+		context[i] = (uint8_t)(i % 251);
+	add_record(e, WIRE_RECORD_HVM_CONTEXT, context, STATE_BYTES - 3);
+	add_record(e, WIRE_RECORD_COLOD_ADDRESSES, addresses,
+		   sizeof(addresses));
+	add_record(e, (enum wire_record)OPTIONAL_RECORD, "?", 1);
+}
+
+static void write_epochs(void)
+{
+	struct epoch_encoder *enc = epoch_encoder_new(1);
+	struct epoch *e = epoch_new(GUEST_PAGES, WIRE_STATE_MAX);
+
+	if (!enc || !e)
+		die("no memory");
+	/* All that there is, in one round. */
+	round_begin(e, 1, false);
+	for (uint64_t p = 0; p < 60; p++)
+		guest_write(e, p, 1, 1);
+	for (uint64_t p = 60; p < 120; p++)
+		guest_write(e, p, 2, 1);
+	for (uint64_t p = 120; p < 181; p++)
+		guest_write(e, p, p % 3 ? 0 : 1, 1);
+	guest_write(e, GUEST_PAGES - 1, 0, 1);
+	add_state(e);
+	write_round(enc, e);
+	expect_epoch(e);
+
+	/* Three rounds, of which the later override the earlier. */
+	write_empty(WIRE_HEARTBEAT);
+	round_begin(e, 2, true);
+	for (uint64_t p = 0; p < 5; p++)
+		guest_write(e, p, (int)(p % 3), 2);
+	write_round(enc, e);
+	write_empty(WIRE_HEARTBEAT);
+	round_begin(e, 2, true);
+	guest_write(e, 1, 0, 3);
+	guest_write(e, 3, 2, 3);
+	write_round(enc, e);
+	round_begin(e, 2, false);
+	guest_write(e, 1, 1, 4);
+	add_record(e, WIRE_RECORD_HVM_CONTEXT, "cpu", 3);
+	write_round(enc, e);
+	expect_epoch(e);
+
+	/* A guest that did nothing. */
+	round_begin(e, 3, false);
+	write_round(enc, e);
+	expect_epoch(e);
+
+	epoch_free(e);
+	epoch_encoder_free(enc);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 3)
+		die("usage: stream-dump primary|secondary FILE");
+	expected = fopen(argv[2], "w");
+	checksum = checksum_new();
+	if (!expected || !checksum)
+		die(strerror(errno));
+	if (!strcmp(argv[1], "primary")) {
+		write_hello(WIRE_ROLE_PRIMARY, "alpha.example");
+		write_empty(OPTIONAL_TYPE);
+		write_domain();
+		write_image();
+		write_epochs();
+		write_bytes(OPTIONAL_TYPE, (const uint8_t *)"new", 3);
+		write_frame(bye_encode(WIRE_REASON_POWEROFF, ""));
+	} else {
+		write_hello(WIRE_ROLE_SECONDARY, "");
+		write_empty(WIRE_HEARTBEAT);
+		write_frame(ack_encode(0, 0));
+		write_frame(ack_encode(1, 0));
+		write_frame(ack_encode(2, 1));
+		write_frame(ack_encode(3, 3));
+		write_frame(bye_encode(WIRE_REASON_NO_RESOURCES,
+				       "no memory for epoch 4"));
+	}
+	checksum_free(checksum);
+	if (fclose(expected) || fflush(stdout))
+		die("cannot write");
+	return 0;
+}
