@@ -1,0 +1,230 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Makes what the two-host Xen lab boots, into the cache folder:
+#
+#	xen.elf		the hypervisor
+#	vmlinuz		Debian's kernel, of dom0 and of the guest
+#	dom0.cpio.gz	dom0: busybox, Xen's tools, drivers, the lab's agent
+#	colod.cpio.gz	a second small archive, appended at boot: colod, the
+#			libraries it needs besides, certificates
+#	bin/		the lab's own programs for this machine
+#
+# A part is made again only when what it is made of has changed, so a new colod
+# costs a second.  Sourced by lib.sh; lab_build is the entry.  The kernel's
+# package is fetched with apt and unpacked, never installed.
+
+lab_src=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+lab_top=$(cd "$lab_src/../.." && pwd)
+
+lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
+	xen-netback loop bridge virtio_pci virtio_net virtio_console ifb
+	sch_plug act_mirred act_gact cls_matchall sch_ingress"
+lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
+	libxl-save-helper"
+
+# Exit status 77: this machine lacks something.  One sentence says what.
+lab_lacks() {
+	echo "SKIP: $*" >&2
+	exit 77
+}
+
+lab_find_colod() {
+	local f
+	for f in "${COLOD:-}" ./colod "$lab_top/colod" "$lab_top/build/colod"; do
+		if [ -n "$f" ] && [ -x "$f" ]; then
+			COLOD=$(realpath "$f")
+			return
+		fi
+	done
+	lab_lacks "colod is not built: run make first, or set COLOD to it."
+}
+
+lab_find_tools() {
+	local missing=""
+	[ "$(uname -m)" = x86_64 ] ||
+		lab_lacks "the Xen lab runs on x86-64 machines only."
+	type qemu-system-x86_64 >/dev/null 2>&1 || missing+=" qemu-system-x86"
+	xen_gz=$(find /boot -maxdepth 1 -name 'xen-4.*-amd64.gz' 2>/dev/null |
+		sort -V | tail -n 1)
+	[ -n "$xen_gz" ] || missing+=" xen-hypervisor-4.17-amd64"
+	xen_bin=$(find /usr/lib -maxdepth 1 -name 'xen-4.*' 2>/dev/null |
+		sort -V | tail -n 1)/bin
+	[ -x "$xen_bin/xl" ] || missing+=" xen-utils-4.17"
+	[ -x /usr/bin/xenstore-read ] || missing+=" xenstore-utils"
+	busybox=$(PATH=/bin:/usr/bin type -p busybox) && ! ldd "$busybox" \
+		>/dev/null 2>&1 || missing+=" busybox-static"
+	type cpio >/dev/null 2>&1 || missing+=" cpio"
+	type depmod >/dev/null 2>&1 || missing+=" kmod"
+	type "${CC:-gcc}" >/dev/null 2>&1 || missing+=" gcc"
+	[ -z "$missing" ] || lab_lacks "the Xen lab needs more packages:" \
+		"apt-get install$missing"
+}
+
+# Is $1 newer than all other arguments (files or folders of files)?
+lab_fresh() {
+	local made=$1
+	shift
+	[ -e "$made" ] && [ -z "$(find "$@" -newer "$made" -print -quit)" ]
+}
+
+lab_build_programs() {
+	local p
+	mkdir -p "$cache/bin"
+	for p in guest-check agent follow call stamp wire; do
+		lab_fresh "$cache/bin/$p" "$lab_src/$p.c" "$lab_src/call.h" ||
+			"${CC:-gcc}" -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE \
+				-static -o "$cache/bin/$p" "$lab_src/$p.c" || return
+	done
+}
+
+# The kernel and, of its modules, those that the lab loads.
+lab_build_kernel() {
+	local package work kernel
+	[ -e "$cache/kernel/version" ] && return
+	package=$(apt-cache depends linux-image-amd64 2>/dev/null |
+		awk '/Depends: linux-image/ { print $2; exit }')
+	[ -n "$package" ] || lab_lacks "apt knows no linux-image-amd64:" \
+		"run apt-get update."
+	echo "Fetching $package ..." >&2
+	work=$(mktemp -d "$cache/kernel.XXXXXX")
+	chmod 755 "$work"
+	(cd "$work" && apt-get -qq download "$package" 2>apt.log) ||
+		lab_lacks "$package cannot be fetched:" \
+			"$(grep '^E:' "$work/apt.log" | head -n 1)"
+	dpkg -x "$work"/*.deb "$work/all" || return
+	kernel=$(basename "$work"/all/lib/modules/*)
+	depmod -b "$work/all" "$kernel" || return
+	mkdir -p "$work/kernel"
+	cp "$work/all/boot/vmlinuz-$kernel" "$work/kernel/vmlinuz"
+	lab_copy_modules "$work/all" "$kernel" "$work/kernel" || return
+	cp "$work/all/lib/modules/$kernel"/modules.{order,builtin}* \
+		"$work/kernel/lib/modules/$kernel/"
+	depmod -b "$work/kernel" "$kernel" || return
+	echo "$kernel" >"$work/kernel/version"
+	rm -rf "$cache/kernel"
+	mv "$work/kernel" "$cache/kernel"
+	rm -rf "$work"
+}
+
+lab_copy_modules() {	# from, kernel version, to
+	local m f
+	for m in $lab_modules xen-blkfront xen-netfront; do
+		modprobe -d "$1" -S "$2" --show-depends "$m" |
+			awk '$1 == "insmod" { print $2 }'
+	done | sort -u | while read -r f; do
+		mkdir -p "$3$(dirname "${f#"$1"}")"
+		cp "$f" "$3${f#"$1"}" || return
+	done
+}
+
+# Copies programs and the libraries they load to the same paths under $1.
+lab_copy_programs() {
+	local root=$1 f
+	shift
+	for f in "$@"; do
+		echo "$f"
+		ldd "$f" | awk '$2 == "=>" { print $3 } $1 ~ /^\// { print $1 }'
+	done | sort -u | while read -r f; do
+		[ -e "$root$f" ] && continue
+		mkdir -p "$root$(dirname "$f")"
+		cp -L "$f" "$root$f" || return
+	done
+}
+
+lab_busybox() {	# root
+	local applet
+	mkdir -p "$1"/{bin,sbin,proc,sys,dev,tmp,run,root}
+	cp "$busybox" "$1/bin/busybox"
+	for applet in $("$busybox" --list); do
+		[ -e "$1/bin/$applet" ] || ln -s busybox "$1/bin/$applet"
+	done
+}
+
+lab_pack() {	# root, archive
+	(cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet) | gzip -1 >"$2.new" &&
+		mv "$2.new" "$2"
+}
+
+lab_build_guest() {
+	local root=$cache/guest.root made=$cache/guest.cpio.gz how
+	lab_fresh "$made" "$cache/bin/guest-check" "$lab_src/guest-init" \
+		"$cache/kernel/version" && return
+	rm -rf "$root"
+	lab_busybox "$root"
+	mkdir -p "$root/modules"
+	find "$cache/kernel/lib" \( -name xen-blkfront.ko -o \
+		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
+	cp "$cache/bin/guest-check" "$root/bin/"
+	install -m 755 "$lab_src/guest-init" "$root/init"
+	for how in poweroff reboot; do
+		printf '#!/bin/sh\nexec /bin/busybox %s -f\n' $how >"$root/sbin/$how"
+	done
+	printf '#!/bin/sh\necho c >/proc/sysrq-trigger\n' >"$root/sbin/crash"
+	chmod 755 "$root"/sbin/*
+	lab_pack "$root" "$made" && rm -rf "$root"
+}
+
+lab_build_dom0() {
+	local root=$cache/dom0.root made=$cache/dom0.cpio.gz t tools=()
+	lab_fresh "$made" "$cache/guest.cpio.gz" "$cache/bin/agent" \
+		"$cache/bin/follow" "$lab_src/dom0-init" "$lab_src/hotplug" \
+		"$xen_bin/xl" "$lab_src/build.sh" && return
+	rm -rf "$root"
+	lab_busybox "$root"
+	mkdir -p "$root"/{guest,etc/xen/scripts,var/log,var/lib}
+	mkdir -p "$root"/var/{log/xen/console,lib/xen,lib/xenstored}
+	for t in $lab_xen_tools; do
+		tools+=("$xen_bin/$t")
+		ln -sf "$xen_bin/$t" "$root/bin/$t"
+	done
+	for t in ls read write rm list watch; do
+		[ -x "/usr/bin/xenstore-$t" ] || continue
+		tools+=("/usr/bin/xenstore-$t")
+		ln -sf "/usr/bin/xenstore-$t" "$root/bin/xenstore-$t"
+	done
+	lab_copy_programs "$root" "${tools[@]}" || return
+	# Found by name at run time: pthread_cancel needs it.
+	t=$("${CC:-gcc}" -print-file-name=libgcc_s.so.1)
+	cp -L "$t" "$root$(dirname "$(ldd "$xen_bin/xl" |
+		awk '/libc\.so/ { print $3 }')")/"
+	cp -R "$cache/kernel/lib" "$root/"
+	cp "$cache/kernel/vmlinuz" "$cache/guest.cpio.gz" "$root/guest/"
+	cp "$cache/bin/agent" "$cache/bin/follow" "$root/bin/"
+	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-vif"
+	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-disk"
+	install -m 755 "$lab_src/dom0-init" "$root/init"
+	: >"$root/etc/xen/xl.conf"
+	(cd "$root" && find . -type f | sed 's/^\.//') >"$cache/dom0.files"
+	lab_pack "$root" "$made" && rm -rf "$root"
+}
+
+# colod with certificates of two authorities: /certs, and /other-certs for the
+# tests in which the peer is a stranger.
+lab_build_colod() {
+	local root=$cache/colod.root made=$cache/colod.cpio.gz f
+	lab_fresh "$made" "$COLOD" "$cache/dom0.cpio.gz" && return
+	rm -rf "$root"
+	mkdir -p "$root/bin"
+	lab_copy_programs "$root" "$COLOD" || return
+	mv "$root$COLOD" "$root/bin/colod"
+	while read -r f; do
+		rm -f "$root$f"
+	done <"$cache/dom0.files"
+	"$COLOD" certs "$root/certs" a=10.9.0.1 b=10.9.0.2 >/dev/null &&
+		"$COLOD" certs "$root/other-certs" a=10.9.0.1 b=10.9.0.2 \
+			>/dev/null || return
+	lab_pack "$root" "$made" && rm -rf "$root"
+}
+
+# Two labs may be built at once from one cache: one waits.
+lab_build() {
+	cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
+	mkdir -p "$cache"
+	(
+		flock 9
+		lab_build_programs && lab_build_kernel && lab_build_guest &&
+			lab_build_dom0 && lab_build_colod || exit
+		lab_fresh "$cache/xen.elf" "$xen_gz" ||
+			gunzip -c "$xen_gz" >"$cache/xen.elf"
+	) 9>"$cache/lock"
+}

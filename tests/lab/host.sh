@@ -1,0 +1,138 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The two hosts a and b, each a QEMU process that runs Xen in software
+# emulation, and the wire between them.  Sourced by lib.sh.
+#
+#	lab_up			makes the lab's folder and the wire; hosts are off
+#	host_on HOST		switches one on (returns at once)
+#	on HOST SCRIPT		runs a shell script in its dom0 (waits for the boot)
+#	host_kill HOST		kill -9: a true loss of a machine
+#	wire_cut, wire_mend	the cable between the two
+#	lab_down		ends what this lab started, and nothing else
+#
+# A lab's folder ($lab_dir) holds sockets, process ids, and under log/ what
+# each host says: HOST.console (Xen and dom0), HOST.colod (its log), HOST.guest
+# (the consoles of its guests), each line with the time of its arrival here.
+
+lab_cpu=${COLOD_LAB_CPU:-qemu64,+svm,+npt,+rdrand,+ssse3,+sse4.1,+sse4.2,+aes}
+lab_cpus=${COLOD_LAB_CPUS:-1}
+
+# One clock for all that happens: seconds with microseconds.
+now() { echo "$EPOCHREALTIME"; }
+
+lab_up() {
+	lab_dir=$(mktemp -d "${TMPDIR:-/tmp}/colod-lab.XXXXXX") || return
+	mkdir "$lab_dir/log"
+	"$cache/bin/wire" >"$lab_dir/ports" 2>"$lab_dir/wire.err" &
+	echo $! >"$lab_dir/wire.pid"
+	lab_wait_file "$lab_dir/ports" || return
+	lab_watch_owner $$ &
+	echo $! >"$lab_dir/watch.pid"
+	disown -a
+}
+
+lab_wait_file() {
+	local i
+	for ((i = 0; i < 200; i++)); do
+		[ -s "$1" ] || [ -S "$1" ] && return
+		sleep 0.02
+	done
+	echo "lab: $1 did not appear" >&2
+	return 1
+}
+
+# Where the lab's owner is killed with SIGKILL, this ends its hosts.
+lab_watch_owner() {
+	trap '' INT
+	while kill -0 "$1" 2>/dev/null; do
+		sleep 1
+	done
+	lab_end_processes
+	rm -rf "$lab_dir"
+}
+
+lab_end_processes() {
+	local f pid
+	for f in "$lab_dir"/*.pid; do
+		[ "$f" = "$lab_dir/watch.pid" ] && continue
+		pid=$(cat "$f" 2>/dev/null) && kill -9 "$pid" 2>/dev/null
+	done
+}
+
+lab_down() {
+	[ -d "${lab_dir:-}" ] || return 0
+	kill "$(cat "$lab_dir/watch.pid")" 2>/dev/null
+	lab_end_processes
+	rm -rf "$lab_dir"
+}
+
+host_pid() { cat "$lab_dir/$1.pid" 2>/dev/null; }
+
+host_alive() {
+	local pid
+	pid=$(host_pid "$1") && kill -0 "$pid" 2>/dev/null
+}
+
+host_on() {
+	local host=$1 d=$lab_dir port mac qemu=() name i
+	read -r port i <"$d/ports"
+	mac=52:54:00:00:00:01
+	if [ "$host" = b ]; then
+		port=$i
+		mac=52:54:00:00:00:02
+	fi
+	rm -f "$d/$host".{ready,call,console,colod,guest}*
+	"$cache/bin/stamp" "$d/$host.console=$d/log/$host.console" \
+		"$d/$host.colod=$d/log/$host.colod" \
+		"$d/$host.guest=$d/log/$host.guest" >"$d/$host.ready" &
+	echo $! >"$d/$host.stamp.pid"
+	disown
+	lab_wait_file "$d/$host.ready" || return
+	cat "$cache/dom0.cpio.gz" "$cache/colod.cpio.gz" >"$d/$host.initrd"
+	for name in colod guest; do
+		qemu+=(-chardev "socket,id=$name,path=$d/$host.$name"
+			-device "virtserialport,chardev=$name,name=log.$name")
+	done
+	for i in 0 1 2 3; do
+		qemu+=(-chardev
+			"socket,id=call$i,path=$d/$host.call.$i,server=on,wait=off"
+			-device "virtserialport,chardev=call$i,name=call.$i")
+	done
+	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
+		-accel tcg,thread=multi -cpu "$lab_cpu" -smp "$lab_cpus" -m 1280 \
+		-kernel "$cache/xen.elf" \
+		-append "console=com1 com1=115200 noreboot dom0_mem=640M dom0_max_vcpus=1 spec-ctrl=no xpti=no pv-l1tf=no ${COLOD_LAB_XEN:-}" \
+		-initrd "$cache/kernel/vmlinuz console=hvc0 quiet mitigations=off lab=$host,$d/$host.initrd" \
+		-chardev "socket,id=console,path=$d/$host.console" \
+		-serial chardev:console \
+		-netdev "socket,id=n0,connect=127.0.0.1:$port" \
+		-device "virtio-net-pci,netdev=n0,mac=$mac" \
+		-device virtio-serial-pci,max_ports=16 "${qemu[@]}" \
+		</dev/null >"$d/$host.qemu" 2>&1 &
+	echo $! >"$d/$host.pid"
+	disown
+	lab_wait_file "$d/$host.call.3"
+}
+
+# Waits for the boot and puts the host's clock to this machine's, so that
+# colod's own time stamps can be compared with the lab's.
+host_wait() {
+	"$cache/bin/call" "${2:-120}" "$lab_dir/$1.call" : &&
+		"$cache/bin/call" 10 "$lab_dir/$1.call" --clock
+}
+
+host_kill() {
+	local pid
+	pid=$(host_pid "$1") || return
+	rm -f "$lab_dir/$1.pid"
+	kill -9 "$pid"
+}
+
+# Runs a script in a dom0; its status is the result: 124 no answer within
+# $on_seconds, 255 the host is off.
+on() {
+	"$cache/bin/call" "${on_seconds:-60}" "$lab_dir/$1.call" "$2"
+}
+
+wire_cut() { kill -USR1 "$(cat "$lab_dir/wire.pid")"; }
+wire_mend() { kill -USR2 "$(cat "$lab_dir/wire.pid")"; }
