@@ -52,11 +52,24 @@ int addresses_decode(const uint8_t *body, size_t len, struct address_set *set);
  * interface; -EPERM: no CAP_NET_RAW.
  */
 struct address_watch;
+/* `set` stays the caller's and must outlive the watch. */
 int address_watch_open(struct loop *loop, const char *ifname,
 		       const uint8_t mac[6], struct address_set *set,
 		       void (*grown)(void *arg), void *arg,
 		       struct address_watch **out);
 void address_watch_close(struct address_watch *w);
+
+/* Room enough for any of the frames below. */
+enum { ANNOUNCE_FRAME_BYTES = 96 };
+
+/* The frames of an announcement, as sent; each returns its length. */
+size_t announce_arp_frame(uint8_t out[ANNOUNCE_FRAME_BYTES],
+			  const uint8_t mac[6], const uint8_t ip[4],
+			  bool reply);
+size_t announce_na_frame(uint8_t out[ANNOUNCE_FRAME_BYTES],
+			 const uint8_t mac[6], const uint8_t ip[16]);
+size_t announce_rarp_frame(uint8_t out[ANNOUNCE_FRAME_BYTES],
+			   const uint8_t mac[6]);
 
 /*
  * Tells the network that `mac` now lives behind `ifname`: gratuitous ARP and

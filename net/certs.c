@@ -79,16 +79,27 @@ static int openssl_failed(struct maker *m, const char *of)
 
 /* ---- names ------------------------------------------------------------- */
 
+static bool is_address(const char *s)
+{
+	unsigned char ip[16];
+
+	return inet_pton(AF_INET, s, ip) == 1 ||
+	       inet_pton(AF_INET6, s, ip) == 1;
+}
+
 /* Good as a file's name and as a host's: a DNS name or an address. */
 static bool name_ok(const char *s, size_t len)
 {
+	char copy[NAME_MAX_BYTES + 1] = "";
+
 	if (!len || len > NAME_MAX_BYTES || *s == '-' || *s == '.')
 		return false;
 	for (size_t i = 0; i < len; i++)
 		if (!isascii(s[i]) ||
 		    (!isalnum((unsigned char)s[i]) && !strchr("._-:", s[i])))
 			return false;
-	return true;
+	memcpy(copy, s, len);
+	return !strchr(copy, ':') || is_address(copy);
 }
 
 /* "name" or "name=alternative,..." */
@@ -242,12 +253,10 @@ static bool add_alt_names(X509 *x, const struct host *h)
 	AUTO(GENERAL_NAMES) *names = sk_GENERAL_NAME_new_null();
 
 	for (size_t i = 0; names && i < h->alt_count; i++) {
-		unsigned char ip[16];
-		bool address = inet_pton(AF_INET, h->alt[i], ip) == 1 ||
-			       inet_pton(AF_INET6, h->alt[i], ip) == 1;
 		GENERAL_NAME *n = a2i_GENERAL_NAME(
-			NULL, NULL, NULL, address ? GEN_IPADD : GEN_DNS,
-			h->alt[i], 0);
+			NULL, NULL, NULL,
+			is_address(h->alt[i]) ? GEN_IPADD : GEN_DNS, h->alt[i],
+			0);
 
 		if (!n || !sk_GENERAL_NAME_push(names, n)) {
 			GENERAL_NAME_free(n);
