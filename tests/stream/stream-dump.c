@@ -101,19 +101,17 @@ static void write_bytes(uint16_t type, const uint8_t *bytes, uint32_t len)
 
 static void write_hello(enum wire_role role, const char *host)
 {
-	const struct hello h = {
+	struct hello h = {
 		.version = WIRE_VERSION,
 		.role = role,
 		.payload_max = WIRE_PAYLOAD_MAX,
 		.inflight_max = 2,
 		.heartbeat_us = 100000,
 		.session = UINT64_C(0x0123456789abcdef),
-		.host = "",
 	};
-	struct hello named = h;
 
-	snprintf(named.host, sizeof(named.host), "%s", host);
-	write_frame(hello_encode(&named));
+	snprintf(h.host, sizeof(h.host), "%s", host);
+	write_frame(hello_encode(&h));
 }
 
 static void write_image(void)
