@@ -217,12 +217,15 @@ static void expect_epoch(const struct epoch *e)
 
 static void add_state(struct epoch *e)
 {
-	static const uint8_t
-		addresses[48] = {
-			0x00, 0x16, 0x3e, 1, 2,		  3,	4,	  0,
-			10,   0,    0,	  7, [24] = 0x00, 0x16, 0x3e,	  1,
-			2,    3,    6,	  0, 0xfe,	  0x80, [47] = 9,
-		};
+	/* 10.0.0.7 and fe80::9, each behind its MAC. */
+	static const char addresses[] = "\0\x16\x3e\1\2\3"
+					"\4\0"
+					"\x0a\0\0\7"
+					"\0\0\0\0\0\0\0\0\0\0\0\0"
+					"\0\x16\x3e\1\2\3"
+					"\6\0"
+					"\xfe\x80\0\0\0\0\0\0"
+					"\0\0\0\0\0\0\0\x09";
 	AUTO_FREE uint8_t *context = malloc(STATE_BYTES);
 
 	if (!context)
@@ -231,7 +234,7 @@ static void add_state(struct epoch *e)
 		context[i] = (uint8_t)(i % 251);
 	add_record(e, WIRE_RECORD_HVM_CONTEXT, context, STATE_BYTES - 3);
 	add_record(e, WIRE_RECORD_COLOD_ADDRESSES, addresses,
-		   sizeof(addresses));
+		   sizeof(addresses) - 1);
 	add_record(e, (enum wire_record)OPTIONAL_RECORD, "?", 1);
 }
 
