@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What all kinds of guests share: the table of kinds, their texts, and the
- * lock that gives one colod the right to a guest's name on this host.
+ * What all kinds of guests share: their texts, and the lock that gives one
+ * colod the right to a guest's name on this host.
  *
  * The lock is a flock on RUN_DIR/NAME.lock: the kernel drops it with the last
  * descriptor, so no crash leaves one behind.  The file is never removed, since
@@ -23,8 +23,6 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-
-const struct guest_kind *const guest_kinds[] = { &guest_xen, NULL };
 
 void guest_error_set(struct guest_error *e, const char *fmt, ...)
 {
@@ -54,12 +52,6 @@ const char *guest_status_text(enum guest_status s)
 		return "gone";
 	}
 	return "unknown";
-}
-
-const struct guest_kind *guest_kind_of_words(const char *words)
-{
-	(void)words; /* one kind so far: whatever is named is a Xen domain */
-	return &guest_xen;
 }
 
 const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind)
