@@ -56,7 +56,7 @@ struct completion {
 struct loop {
 	struct io_uring ring;
 	bool stopping;
-	size_t busy; /* operations started and not completed, our own too */
+	size_t cancelled; /* operations that were, and are still busy */
 
 	struct loop_timer *timers;
 
@@ -113,7 +113,7 @@ static struct io_uring_sqe *begin(struct loop *l, struct loop_op *op)
 	if (op->busy)
 		abort();
 	op->busy = true;
-	l->busy++;
+	op->cancelled = false;
 	return room(l);
 }
 
@@ -170,6 +170,9 @@ void loop_cancel(struct loop *l, struct loop_op *op)
 
 	if (!op->busy)
 		return;
+	if (!op->cancelled)
+		l->cancelled++;
+	op->cancelled = true;
 	sqe = room(l);
 	io_uring_prep_cancel(sqe, op, 0);
 	io_uring_sqe_set_data(sqe, NULL);
@@ -366,29 +369,34 @@ static void run_timers(struct loop *l)
 	}
 }
 
+enum { FOREVER = -1 };
+
+static int64_t wait_us(struct loop *l)
+{
+	uint64_t now_us;
+
+	if (l->early_count || have_posts(l))
+		return 0;
+	if (l->stopping)
+		return l->cancelled ? 1000 : 0;
+	if (!l->timers)
+		return FOREVER;
+	now_us = clock_now_us();
+	return l->timers->at_us > now_us ? (int64_t)(l->timers->at_us - now_us)
+					 : 0;
+}
+
 static int submit_and_wait(struct loop *l)
 {
-	struct __kernel_timespec ts = { 0 };
+	int64_t us = wait_us(l);
+	struct __kernel_timespec ts = {
+		.tv_sec = us / 1000000,
+		.tv_nsec = us % 1000000 * 1000,
+	};
 	struct io_uring_cqe *cqe;
-	bool forever = false;
-	int r;
+	int r = io_uring_submit_and_wait_timeout(
+		&l->ring, &cqe, 1, us == FOREVER ? NULL : &ts, NULL);
 
-	if (!l->early_count && l->stopping) {
-		ts.tv_nsec = 1000 * 1000; /* draining */
-	} else if (!l->early_count && !have_posts(l)) {
-		if (l->timers) {
-			uint64_t now_us = clock_now_us();
-			uint64_t at_us = l->timers->at_us;
-			uint64_t us = at_us > now_us ? at_us - now_us : 0;
-
-			ts.tv_sec = (long long)(us / 1000000);
-			ts.tv_nsec = (long long)(us % 1000000) * 1000;
-		} else {
-			forever = true;
-		}
-	}
-	r = io_uring_submit_and_wait_timeout(&l->ring, &cqe, 1,
-					     forever ? NULL : &ts, NULL);
 	if (r == -ETIME || r == -EINTR || r == -EBUSY || r == -EAGAIN)
 		return 0;
 	return r < 0 ? r : 0;
@@ -398,7 +406,8 @@ static void complete(struct loop *l, struct loop_op *op, int res)
 {
 	if (!op) /* a cancellation's own completion */
 		return;
-	l->busy--;
+	if (op->cancelled)
+		l->cancelled--;
 	op->busy = false;
 	op->fn(op->arg, res);
 }
@@ -426,16 +435,16 @@ static void run_completions(struct loop *l)
 	}
 }
 
-/* What its owners have cancelled on their way out still has to complete. */
+/* An owner frees itself in the completion, or in a timer started there. */
 static bool draining(struct loop *l, uint64_t *until_us)
 {
-	size_t own = (size_t)l->wake.busy + (size_t)l->signals.busy;
+	uint64_t now_us = clock_now_us();
 
-	if (l->busy <= own)
+	if (!l->cancelled && (!l->timers || l->timers->at_us > now_us))
 		return false;
 	if (!*until_us)
-		*until_us = clock_now_us() + DRAIN_US;
-	return clock_now_us() < *until_us;
+		*until_us = now_us + DRAIN_US;
+	return now_us < *until_us;
 }
 
 int loop_run(struct loop *l)

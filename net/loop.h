@@ -27,6 +27,7 @@ struct loop_op {
 	void (*fn)(void *arg, int res);
 	void *arg;
 	bool busy; /* started, fn not yet called */
+	bool cancelled; /* the loop's: it waits for these on its way out */
 };
 
 /* 0 or a negative errno: -ENOSYS or -EPERM where io_uring is not to be had. */
@@ -35,9 +36,9 @@ int loop_open(struct loop **out);
 void loop_close(struct loop *l);
 
 /*
- * Runs until loop_stop(), then on until nothing is queued by loop_post() and
- * the operations under way, cancelled by their owners, have ended (at most
- * half a second).
+ * Runs until loop_stop(), then on until nothing is queued by loop_post(), no
+ * timer is due, and the operations that their owners have cancelled have ended
+ * (at most half a second).  Others stay under way: it may be run again.
  */
 int loop_run(struct loop *l);
 void loop_stop(struct loop *l);

@@ -415,6 +415,59 @@ static void test_what_is_posted_runs_before_the_loop_ends(void **state)
 	assert_int_equal(r->calls, 3);
 }
 
+struct dying {
+	struct rig *rig;
+	struct loop_op op;
+	struct loop_timer timer;
+	char buf[16];
+};
+
+static void dying_gone(void *arg)
+{
+	struct dying *d = arg;
+
+	d->rig->calls++;
+	free(d);
+}
+
+static void dying_cancelled(void *arg, int res)
+{
+	struct dying *d = arg;
+
+	assert_int_equal(res, -ECANCELED);
+	loop_timer_start(d->rig->loop, &d->timer, 0);
+}
+
+static void test_what_is_cancelled_ends_before_the_loop_does(void **state)
+{
+	struct rig *r = *state;
+	struct dying *d = calloc(1, sizeof(*d));
+
+	d->rig = r;
+	d->op = (struct loop_op){ .fn = dying_cancelled, .arg = d };
+	d->timer = (struct loop_timer){ .fn = dying_gone, .arg = d };
+	loop_recv(r->loop, &d->op, r->fds[0], d->buf, sizeof(d->buf));
+	loop_cancel(r->loop, &d->op);
+	loop_stop(r->loop);
+	assert_int_equal(loop_run(r->loop), 0);
+	assert_int_equal(r->calls, 1);
+}
+
+static void test_what_is_under_way_stays_so_when_the_loop_ends(void **state)
+{
+	struct rig *r = *state;
+	uint64_t start_us = clock_now_us();
+
+	loop_recv(r->loop, &r->op, r->fds[0], r->buf, sizeof(r->buf));
+	loop_stop(r->loop);
+	assert_int_equal(loop_run(r->loop), 0);
+	assert_true(clock_now_us() - start_us < 200000);
+	assert_true(r->op.busy);
+	assert_int_equal(write(r->fds[1], "x", 1), 1);
+	assert_int_equal(loop_run(r->loop), 0);
+	assert_int_equal(r->res, 1);
+}
+
 static void *post_late(void *arg)
 {
 	struct rig *r = arg;
@@ -484,6 +537,8 @@ int main(void)
 		LOOP_TEST(test_timer_that_is_always_due_starves_nothing),
 		LOOP_TEST(test_posts_from_threads_run_in_order_on_the_loop),
 		LOOP_TEST(test_what_is_posted_runs_before_the_loop_ends),
+		LOOP_TEST(test_what_is_cancelled_ends_before_the_loop_does),
+		LOOP_TEST(test_what_is_under_way_stays_so_when_the_loop_ends),
 		LOOP_TEST(test_idle_loop_sleeps_and_is_woken),
 		LOOP_TEST(test_signals_arrive_as_calls),
 	};
