@@ -173,10 +173,19 @@ static json_t *control_handle(void *arg, const char *command)
 
 /* --- from start to end -------------------------------------------------- */
 
+static void daemon_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+}
+
 int daemon_prepare(struct daemon *d, const struct settings *set)
 {
 	const struct tls_files files = { set->cert, set->key, set->ca };
 	char why[TLS_ERROR_BYTES];
+	sigset_t signals;
 	size_t i;
 	int err;
 
@@ -191,6 +200,8 @@ int daemon_prepare(struct daemon *d, const struct settings *set)
 	if (gethostname(d->host, sizeof(d->host) - 1))
 		strcpy(d->host, "localhost");
 	signal(SIGPIPE, SIG_IGN);
+	daemon_signals(&signals);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	if (set->verbose)
 		log_set_level(LOG_LEVEL_DEBUG);
 	err = tls_identity_load(&files, &d->identity, why);
@@ -215,10 +226,7 @@ int daemon_start(struct daemon *d, const char *name)
 		log_error("io_uring is not to be had: %s", strerror(-err));
 		return err;
 	}
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	daemon_signals(&set);
 	err = loop_signals(d->loop, &set, signalled, d);
 	if (err) {
 		log_error("signals: %s", strerror(-err));

@@ -43,7 +43,9 @@ struct daemon {
 };
 
 /*
- * Loads the certificates and opens the log.  Before the process has threads.
+ * Loads the certificates, opens the log, and blocks the signals that the event
+ * loop takes later: a library's thread must not be the one they kill.  Before
+ * the process has threads.
  * 0 or a negative errno after one line on standard error.
  */
 int daemon_prepare(struct daemon *d, const struct settings *set);

@@ -71,6 +71,7 @@ enum event_type {
 	EVENT_STORED, /* epoch: complete and verified, or error */
 	EVENT_ACK, /* epoch, applied */
 	EVENT_BYE, /* bye */
+	EVENT_VIOLATION, /* error, text: a frame that is not of the protocol */
 	EVENT_TIMER, /* timer */
 	EVENT_DONE, /* job, epoch, error; partial, guest where they apply */
 	EVENT_STOP, /* the operator ends it: SIGTERM, SIGINT, `colod stop` */

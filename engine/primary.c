@@ -101,6 +101,13 @@ void primary_disconnect(struct primary *p, enum wire_reason reason,
 	p->env.ops->disconnect(p->env.arg, &bye);
 }
 
+void primary_violation(struct primary *p, const char *what)
+{
+	snprintf(p->peer_said, sizeof(p->peer_said),
+		 "the peer violates the protocol: %s", what);
+	primary_disconnect(p, WIRE_REASON_PROTOCOL, what);
+}
+
 /* --- the way out -------------------------------------------------------- */
 
 static bool wind_job(struct primary *p, bool wanted, enum env_job j)
@@ -564,6 +571,9 @@ void primary_event(struct primary *p, const struct event *e)
 		break;
 	case EVENT_BYE:
 		on_bye(p, e->bye);
+		break;
+	case EVENT_VIOLATION:
+		primary_violation(p, e->text);
 		break;
 	case EVENT_TIMER:
 		on_timer(p, e->timer);

@@ -102,8 +102,9 @@ struct primary {
 
 	struct primary_stats {
 		uint64_t captured; /* epochs, with all their rounds */
-		uint64_t acknowledged;
-		uint64_t applied; /* highest, as told by the peer */
+		uint64_t acknowledged; /* epochs */
+		uint64_t number; /* of the last one, since the last image */
+		uint64_t applied; /* the same on the standby, as told */
 		uint64_t skipped; /* the guest did not suspend in time */
 		uint64_t stretched; /* checkpoints that had to wait */
 		uint64_t synchronisations;

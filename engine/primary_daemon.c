@@ -36,16 +36,6 @@ static void on_up(void *arg, struct link *l)
 	primary_event(&pd->machine, &e);
 }
 
-static void protocol_error(struct primary_daemon *pd, const char *why)
-{
-	struct bye bye = { .reason = WIRE_REASON_PROTOCOL };
-
-	snprintf(pd->machine.peer_said, sizeof(pd->machine.peer_said),
-		 "the peer violates the protocol: %s", why);
-	snprintf(bye.text, sizeof(bye.text), "%s", why);
-	pd->machine.env.ops->disconnect(pd, &bye);
-}
-
 static void on_frame(void *arg, struct link *l, const struct frame *f)
 {
 	struct primary_daemon *pd = arg;
@@ -82,10 +72,12 @@ static void on_frame(void *arg, struct link *l, const struct frame *f)
 			return;
 		break;
 	}
-	if (err)
-		protocol_error(pd, why);
-	else
-		primary_event(&pd->machine, &e);
+	if (err) {
+		e.type = EVENT_VIOLATION;
+		e.error = err;
+		e.text = why;
+	}
+	primary_event(&pd->machine, &e);
 }
 
 static void on_alive(void *arg, struct link *l)

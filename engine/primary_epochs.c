@@ -49,7 +49,7 @@ void primary_epochs_begin(struct primary *p)
 	p->next_due_us = primary_now(p);
 	p->epoch_due = true;
 	p->skipped_in_a_row = 0;
-	p->stats.acknowledged = 0;
+	p->stats.number = 0;
 	p->stats.applied = 0;
 	p->stats.last_ack_us = primary_now(p);
 	primary_epochs_start_due(p);
@@ -110,24 +110,47 @@ void primary_epochs_start_due(struct primary *p)
 	capture(p, last);
 }
 
+/* The oldest epoch is acknowledged and all of it has left the encoder. */
+static void release_oldest(struct primary *p)
+{
+	struct epoch_run *oldest = &p->epochs[0];
+
+	epoch_move(oldest, EPOCH_RELEASE, NULL);
+	p->epoch_count--;
+	memmove(&p->epochs[0], &p->epochs[1],
+		p->epoch_count * sizeof(p->epochs[0]));
+}
+
+/*
+ * An acknowledgement may overtake the news that the epoch has been encoded:
+ * its last frame is on the wire a moment before the encoder's thread is done.
+ */
+static bool may_acknowledge(const struct primary *p, uint64_t epoch)
+{
+	const struct epoch_run *oldest = &p->epochs[0];
+
+	return p->epoch_count && oldest->number == epoch &&
+	       !oldest->partial && !oldest->acknowledged &&
+	       (oldest->state == EPOCH_ENCODE ||
+		oldest->state == EPOCH_WAIT_ACK);
+}
+
 void primary_epochs_acknowledge(struct primary *p, const struct event *e)
 {
 	struct epoch_run *oldest = &p->epochs[0];
 
-	if (!p->epoch_count || oldest->number != e->epoch ||
-	    oldest->state != EPOCH_WAIT_ACK) {
-		primary_disconnect(p, WIRE_REASON_PROTOCOL, "unexpected ACK");
+	if (!may_acknowledge(p, e->epoch)) {
+		primary_violation(p, "unexpected ACK");
 		return;
 	}
 	oldest->acknowledged = true;
-	epoch_move(oldest, EPOCH_RELEASE, NULL);
-	p->stats.acknowledged = oldest->number;
+	p->stats.acknowledged++;
+	p->stats.number = oldest->number;
 	p->stats.applied = e->applied;
 	p->stats.last_ack_us = primary_now(p);
 	p->stats.last_commit_us = primary_now(p) - oldest->started_us;
-	p->epoch_count--;
-	memmove(&p->epochs[0], &p->epochs[1],
-		p->epoch_count * sizeof(p->epochs[0]));
+	if (oldest->state == EPOCH_WAIT_ACK)
+		release_oldest(p);
 	primary_epochs_start_due(p);
 }
 
@@ -146,6 +169,7 @@ static void skip(struct primary *p, const struct epoch_run *r)
 	}
 	p->epoch_count--;
 	p->next_epoch--;
+	primary_epochs_start_due(p); /* the timer may have come meanwhile */
 }
 
 void primary_epochs_captured(struct primary *p, const struct event *e)
@@ -195,5 +219,7 @@ void primary_epochs_encoded(struct primary *p, const struct event *e)
 	epoch_move(r, EPOCH_SEND, NULL);
 	if (!r->partial)
 		epoch_move(r, EPOCH_WAIT_ACK, NULL);
+	if (r->acknowledged)
+		release_oldest(p);
 	primary_epochs_start_due(p);
 }

@@ -29,9 +29,10 @@ static json_t *last(const struct primary_daemon *pd)
 
 static json_t *epochs(const struct primary *m)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:i}", "captured",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:i}", "captured",
 			 (json_int_t)m->stats.captured, "acknowledged",
-			 (json_int_t)m->stats.acknowledged, "applied",
+			 (json_int_t)m->stats.acknowledged, "number",
+			 (json_int_t)m->stats.number, "applied",
 			 (json_int_t)m->stats.applied, "skipped",
 			 (json_int_t)m->stats.skipped, "stretched",
 			 (json_int_t)m->stats.stretched, "in_flight",

@@ -295,7 +295,9 @@ static void on_domain(struct secondary *s, const struct event *e)
 
 static void on_link_down(struct secondary *s, const struct event *e)
 {
-	const char *why = e->text ? e->text : "the connection was closed";
+	const char *why = s->given_up[0] ? s->given_up :
+			  e->text	 ? e->text :
+					   "the connection was closed";
 
 	s->link_up = false;
 	timer(s, ENV_TIMER_HEARTBEAT, 0);
@@ -310,6 +312,7 @@ static void on_link_down(struct secondary *s, const struct event *e)
 	default:
 		break;
 	}
+	s->given_up[0] = '\0';
 }
 
 /* The primary ends on its own account: the standby is of no use any more. */
@@ -336,7 +339,7 @@ static void on_bye(struct secondary *s, const struct bye *bye)
  * last whole epoch left it, and bytes never cause a takeover: the primary may
  * synchronise anew, or the operator decides.
  */
-static void bad_epoch(struct secondary *s, const struct event *e)
+static void violation(struct secondary *s, const struct event *e)
 {
 	const char *why = e->text ? e->text : strerror(-e->error);
 
@@ -363,7 +366,7 @@ static void on_stored(struct secondary *s, const struct event *e)
 			.text = "an epoch out of order",
 		};
 
-		bad_epoch(s, e->error ? e : &out_of_order);
+		violation(s, e->error ? e : &out_of_order);
 		return;
 	}
 	s->committed = e->epoch;
@@ -392,6 +395,14 @@ static void applied(struct secondary *s, const struct event *e)
 	}
 }
 
+static void give_up(struct secondary *s)
+{
+	snprintf(s->given_up, sizeof(s->given_up),
+		 "no sign of life from the primary for %" PRIu64 " ms",
+		 (now(s) - s->alive_us) / 1000);
+	s->env.ops->disconnect(s->env.arg, NULL);
+}
+
 static void on_timer(struct secondary *s, enum env_timer t)
 {
 	switch (t) {
@@ -406,7 +417,7 @@ static void on_timer(struct secondary *s, enum env_timer t)
 		else if (s->state == SECONDARY_LOST)
 			arbitrate(s);
 		else
-			s->env.ops->disconnect(s->env.arg, NULL);
+			give_up(s);
 		break;
 	case ENV_TIMER_GUEST:
 		job(s, ENV_JOB_STATUS, 0);
@@ -550,12 +561,15 @@ void secondary_event(struct secondary *s, const struct event *e)
 	case EVENT_IMAGE_END:
 		s->image_complete = !e->error;
 		if (e->error)
-			bad_epoch(s, e);
+			violation(s, e);
 		else
 			maybe_standby(s);
 		break;
 	case EVENT_STORED:
 		on_stored(s, e);
+		break;
+	case EVENT_VIOLATION:
+		violation(s, e);
 		break;
 	case EVENT_BYE:
 		on_bye(s, e->bye);

@@ -79,6 +79,7 @@ struct secondary {
 		uint64_t last_commit_us;
 		uint64_t takeovers;
 	} stats;
+	char given_up[80]; /* why we ended the connection, until it is down */
 	char last_error[WIRE_TEXT_MAX + 160];
 };
 

@@ -55,18 +55,6 @@ void secondary_daemon_admit(struct secondary_daemon *sd, struct link *l,
 	secondary_daemon_pace(sd);
 }
 
-static void protocol_error(struct secondary_daemon *sd, int err,
-			   const char *why)
-{
-	const struct event e = {
-		.type = EVENT_STORED,
-		.error = err,
-		.text = why,
-	};
-
-	secondary_event(&sd->machine, &e);
-}
-
 static int image(struct secondary_daemon *sd, const struct frame *f)
 {
 	int err;
@@ -131,8 +119,14 @@ void secondary_daemon_frame(struct secondary_daemon *sd, const struct frame *f)
 			return;
 		break;
 	}
-	if (err)
-		protocol_error(sd, err, why);
+	if (err) {
+		e = (struct event){
+			.type = EVENT_VIOLATION,
+			.error = err,
+			.text = why,
+		};
+		secondary_event(&sd->machine, &e);
+	}
 }
 
 void secondary_daemon_alive(struct secondary_daemon *sd)
