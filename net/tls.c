@@ -36,12 +36,17 @@
 
 #include "base/cleanup.h"
 
+const char *tls_library_version(void)
+{
+	return OpenSSL_version(OPENSSL_VERSION);
+}
+
 enum {
 	NAME_BYTES = 80, /* a common name has 64 at most (RFC 5280) */
 	RECORD_BYTES = SSL3_RT_MAX_PLAIN_LENGTH,
 	/* A full record, and beside it room for an alert and a KeyUpdate. */
 	RECORD_ROOM = RECORD_BYTES + 1024,
-	OUTPUT_BYTES = 6 * RECORD_ROOM,
+	OUTPUT_BYTES = 12 * RECORD_ROOM,
 	INPUT_BYTES = 8 * RECORD_ROOM,
 	/* Certificates have to fit the output while nothing is sent yet. */
 	CERTIFICATES_MAX = 32 * 1024,

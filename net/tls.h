@@ -14,6 +14,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* "OpenSSL 3.0.17 ..." */
+const char *tls_library_version(void);
+
 struct tls_identity; /* a certificate, its key and the CA: for many sessions */
 struct tls;
 

@@ -37,6 +37,18 @@ static void test_unknown_name(void **state)
 		strstr(r->client.why, "cannot resolve no.such.host.invalid"));
 }
 
+static bool listener_logged_refused(struct rig *r)
+{
+	return logged(r, "connection from 127.0.0.1: the peer refused our "
+			 "certificate: unknown CA");
+}
+
+static bool listener_logged_unsigned(struct rig *r)
+{
+	return logged(r, "connection from 127.0.0.1: the peer's certificate "
+			 "(beta) is not signed by our CA");
+}
+
 static void test_server_of_another_ca(void **state)
 {
 	struct rig *r = *state;
@@ -49,10 +61,8 @@ static void test_server_of_another_ca(void **state)
 		r->client.why,
 		"the peer's certificate (alpha) is not signed by our CA");
 	assert_int_equal(r->client.ups, 0);
-	run_for(r, 20000);
+	run_until(r, listener_logged_refused);
 	assert_int_equal(r->server.ups + r->server.downs, 0);
-	assert_true(logged(r, "connection from 127.0.0.1: the peer refused "
-			      "our certificate: unknown CA"));
 }
 
 static void send_hello(struct end *e)
@@ -82,7 +92,7 @@ static void test_client_of_another_ca(void **state)
 	assert_int_equal(r->client.err, -EACCES);
 	assert_string_equal(r->client.why,
 			    "the peer refused our certificate: unknown CA");
-	run_for(r, 20000);
+	run_until(r, listener_logged_unsigned);
 	assert_true(logged(r, "connection from 127.0.0.1: the peer's "
 			      "certificate (beta) is not signed by our CA"));
 	assert_int_equal(r->server.ups + r->server.downs, 0);
