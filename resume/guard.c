@@ -127,6 +127,7 @@ int guard_start(const struct guest_kind *kind, const char *words, int keep_fd,
 		struct guard **out)
 {
 	AUTO_FREE struct guard *g = calloc(1, sizeof(*g));
+	sigset_t all, old;
 	int ends[2];
 	int err;
 
@@ -135,9 +136,14 @@ int guard_start(const struct guest_kind *kind, const char *words, int keep_fd,
 	/* A socket, since send() can be told not to raise SIGPIPE. */
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
+	/* A signal to the whole group must find the child ready for it. */
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &old);
 	g->pid = fork();
+	err = errno;
+	if (g->pid != 0)
+		sigprocmask(SIG_SETMASK, &old, NULL);
 	if (g->pid < 0) {
-		err = errno;
 		close(ends[0]);
 		close(ends[1]);
 		return -err;

@@ -159,7 +159,8 @@ static int synchronise(struct drive *d, void *(*reader)(void *),
 	pthread_t thread, other;
 	int rc;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, d->ends) < 0)
+	/* libxl's helper must not hold the reader's end, or it never ends. */
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, d->ends) < 0)
 		return fail("socketpair", -errno, NULL);
 	pthread_create(&thread, NULL, reader, d);
 	if (beside)
@@ -408,8 +409,8 @@ static int mode_kill(struct drive *d)
 	if (rc)
 		return rc;
 	rc = d->ops->suspend(d->source, 5000000);
-	printf("suspend: %d, status %s, killing\n", rc,
-	       guest_status_text(d->ops->status(d->source)));
+	log_info("suspend: %d, status %s, killing", rc,
+		 guest_status_text(d->ops->status(d->source)));
 	fflush(stdout);
 	raise(SIGKILL);
 	return 1;
