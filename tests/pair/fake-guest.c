@@ -9,14 +9,21 @@
  * breaks its words.  On activation the standby verifies both and appends
  * "OK sum=N pages=N" or "BAD ..." to $FAKE_RESULT.
  *
- * $FAKE_MIB: size of the memory (4).  $FAKE_STATUS: a file whose first word,
- * when it is there, is the guest's fate: poweroff, reboot, crash, refuse (does
+ * $FAKE_MIB: size of the memory (4).  $FAKE_WRITES: pages written in a
+ * millisecond (20).  $FAKE_STATUS: a file whose first word, when it is there,
+ * is the guest's fate, on either side: poweroff, reboot, crash, refuse (does
  * not suspend), balloon (the memory layout changes once), hang (stays
  * suspended: capture never returns).
+ *
+ * $FAKE_SUMS: a file that gets a line "EPOCH SUM" for every capture.
+ * $FAKE_PULSE: a file of two numbers: the sum of this moment, and the longest
+ * time in microseconds that the guest has stood still.
  */
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -76,14 +83,12 @@ static void write_page(struct page *memory, size_t i)
 		p->word[w] = expected(i, p->version, w);
 }
 
-static size_t wanted_pages(void)
+static size_t wanted(const char *name, size_t otherwise)
 {
-	const char *mib = getenv("FAKE_MIB");
+	const char *n = getenv(name);
 
-	return (mib ? strtoul(mib, NULL, 10) : 4) << 8;
+	return n ? strtoul(n, NULL, 10) : otherwise;
 }
-
-/* --- source ------------------------------------------------------------- */
 
 static void fate(char word[16])
 {
@@ -98,16 +103,55 @@ static void fate(char word[16])
 	fclose(f);
 }
 
+static enum guest_status status_by_fate(void)
+{
+	char word[16];
+
+	fate(word);
+	return !strcmp(word, "poweroff") ? GUEST_POWEROFF :
+	       !strcmp(word, "reboot")	 ? GUEST_REBOOT :
+	       !strcmp(word, "crash")	 ? GUEST_CRASHED :
+					   GUEST_RUNNING;
+}
+
+/* --- source ------------------------------------------------------------- */
+
+/* Of one width, so that a reader never finds the rest of a longer one. */
+static void write_pulse(int fd, uint64_t sum, uint64_t standstill_us)
+{
+	char line[48];
+	int n = snprintf(line, sizeof(line), "%020" PRIu64 " %020" PRIu64 "\n",
+			 sum, standstill_us);
+
+	if (fd >= 0 && pwrite(fd, line, (size_t)n, 0) != n)
+		abort();
+}
+
+static int open_pulse(void)
+{
+	const char *path = getenv("FAKE_PULSE");
+
+	return path ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+}
+
 static void *guest_main(void *arg)
 {
 	struct guest_source *s = arg;
+	size_t writes = wanted("FAKE_WRITES", 20), n;
+	uint64_t before_us = clock_now_us(), longest_us = 0, now_us;
+	AUTO_FD int pulse = open_pulse();
 	unsigned int seed = 1;
 
 	while (!s->ending) {
 		pthread_mutex_lock(&s->running);
-		for (int n = 0; n < 20; n++)
+		for (n = 0; n < writes; n++)
 			write_page(s->memory,
 				   1 + (size_t)rand_r(&seed) % (s->pages - 1));
+		now_us = clock_now_us();
+		if (now_us - before_us > longest_us)
+			longest_us = now_us - before_us;
+		before_us = now_us;
+		write_pulse(pulse, s->memory[0].version, longest_us);
 		pthread_mutex_unlock(&s->running);
 		clock_sleep_us(1000);
 	}
@@ -124,7 +168,7 @@ static int source_open(const char *words, struct guest_source **out,
 		return -ENOENT;
 	}
 	s = calloc(1, sizeof(*s));
-	s->pages = wanted_pages();
+	s->pages = wanted("FAKE_MIB", 4) << 8;
 	s->memory = calloc(s->pages, PAGE);
 	s->shadow = calloc(s->pages, PAGE);
 	pthread_mutex_init(&s->running, NULL);
@@ -195,6 +239,17 @@ static int start_tracking(struct guest_source *s, struct guest_error *err)
 	return 0;
 }
 
+static void write_sum(const struct guest_source *s, uint64_t epoch)
+{
+	const char *path = getenv("FAKE_SUMS");
+	FILE *f = path ? fopen(path, "a") : NULL;
+
+	if (!f)
+		return;
+	fprintf(f, "%" PRIu64 " %" PRIu64 "\n", epoch, s->memory[0].version);
+	fclose(f);
+}
+
 /* The pages that differ from the last capture, as many as fit. */
 static int capture(struct guest_source *s, struct epoch *e)
 {
@@ -228,6 +283,7 @@ static int capture(struct guest_source *s, struct epoch *e)
 	memcpy(record_put(&c, WIRE_RECORD_HVM_CONTEXT, 8),
 	       &s->memory[0].version, 8);
 	e->state_bytes = (size_t)(c.at - e->state);
+	write_sum(s, e->number);
 	return 0;
 }
 
@@ -248,14 +304,8 @@ static void stop_tracking(struct guest_source *s)
 
 static enum guest_status source_status(struct guest_source *s)
 {
-	char word[16];
-
 	(void)s;
-	fate(word);
-	return !strcmp(word, "poweroff") ? GUEST_POWEROFF :
-	       !strcmp(word, "reboot")	 ? GUEST_REBOOT :
-	       !strcmp(word, "crash")	 ? GUEST_CRASHED :
-					   GUEST_RUNNING;
+	return status_by_fate();
 }
 
 static size_t source_nics(struct guest_source *s, struct guest_nic *nics)
@@ -437,7 +487,7 @@ static size_t standby_nics(struct guest_standby *s, struct guest_nic *nics)
 static enum guest_status standby_status(struct guest_standby *s)
 {
 	(void)s;
-	return GUEST_RUNNING;
+	return status_by_fate();
 }
 
 static int standby_after_shutdown(struct guest_standby *s, bool *again)
