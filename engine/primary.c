@@ -195,7 +195,7 @@ static void leave(struct primary *p, enum primary_state to,
 	go(p, to, why);
 }
 
-void primary_guest_down(struct primary *p, enum guest_status status)
+bool primary_guest_down(struct primary *p, enum guest_status status)
 {
 	static const struct {
 		enum wire_reason reason;
@@ -208,10 +208,11 @@ void primary_guest_down(struct primary *p, enum guest_status status)
 	};
 
 	if (status == GUEST_RUNNING || status == GUEST_SUSPENDED)
-		return; /* it has come back since */
+		return false;
 	p->guest_down = status != GUEST_GONE;
 	leave(p, PRIMARY_ENDING, of[status].reason, of[status].exit_status,
 	      guest_status_text(status));
+	return true;
 }
 
 /* --- losing the peer ---------------------------------------------------- */
@@ -402,9 +403,9 @@ static void sync_done(struct primary *p, const struct event *e)
 	p->syncing = false;
 	if (p->state != PRIMARY_SYNCING)
 		return;
-	if (e->error == -ESHUTDOWN) {
-		primary_guest_down(p, e->guest);
-	} else if (e->error) {
+	if (e->error == -ESHUTDOWN && primary_guest_down(p, e->guest))
+		return;
+	if (e->error) {
 		if (!p->peer_said[0])
 			snprintf(p->peer_said, sizeof(p->peer_said), "%s",
 				 e->text ? e->text : strerror(-e->error));

@@ -177,10 +177,8 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 	struct epoch_run *r = primary_epoch(p, e->epoch);
 
 	p->capturing = false;
-	if (e->error == -ESHUTDOWN) {
-		primary_guest_down(p, e->guest);
+	if (e->error == -ESHUTDOWN && primary_guest_down(p, e->guest))
 		return;
-	}
 	if (!r)
 		return; /* protection was lost meanwhile; the guest runs */
 	switch (e->error) {

@@ -24,7 +24,8 @@ static inline void primary_job(struct primary *p, enum env_job j,
 
 /* primary.c: for the epochs, when they cannot go on */
 void primary_resync(struct primary *p, const char *why);
-void primary_guest_down(struct primary *p, enum guest_status status);
+/* Ends the protection; false where the guest is up by now. */
+bool primary_guest_down(struct primary *p, enum guest_status status);
 /* The peer broke the protocol: BYE, and the connection ends. */
 void primary_violation(struct primary *p, const char *what);
 void primary_disconnect(struct primary *p, enum wire_reason reason,
