@@ -33,7 +33,7 @@ static const uint32_t allowed[SECONDARY_STATE_COUNT] = {
 			   TO(DISCARDING),
 	[SECONDARY_FENCING] = TO(WAITING) | TO(ACTIVATING) | TO(DISCARDING),
 	[SECONDARY_WAITING] = TO(ACTIVATING) | TO(DISCARDING),
-	[SECONDARY_ACTIVATING] = TO(ACTIVE) | TO(WAITING),
+	[SECONDARY_ACTIVATING] = TO(ACTIVE) | TO(WAITING) | TO(DISCARDING),
 	[SECONDARY_ACTIVE] = TO(LISTENING) | TO(ENDED),
 	[SECONDARY_DISCARDING] = TO(LISTENING) | TO(BUILDING) | TO(ENDED),
 };
@@ -119,6 +119,7 @@ static void build(struct secondary *s)
 	s->building = true;
 	s->built = false;
 	s->image_complete = false;
+	s->inconsistent = false;
 	s->committed = s->applied = 0;
 	s->last_error[0] = '\0';
 	s->stats.image_us = now(s);
@@ -220,6 +221,7 @@ static void arbitrate(struct secondary *s)
 	s->stats.detected_us = now(s);
 	if (s->cfg.fence) {
 		go(s, SECONDARY_FENCING, "the primary did not come back");
+		s->fencing = true;
 		job(s, ENV_JOB_FENCE, 0);
 	} else if (s->cfg.unsafe_no_fence) {
 		activate(s, "the primary did not come back; not fenced, as "
@@ -239,6 +241,7 @@ static void lose(struct secondary *s, const char *why)
 
 static void fence_done(struct secondary *s, const struct event *e)
 {
+	s->fencing = false;
 	if (s->state != SECONDARY_FENCING)
 		return;
 	if (e->error) {
@@ -258,7 +261,10 @@ static void activated(struct secondary *s, const struct event *e)
 		log_error("the standby of %s could not be activated: %s",
 			  s->domain,
 			  e->text ? e->text : strerror(-e->error));
-		wait_for_operator(s, "activation failed");
+		if (s->inconsistent)
+			discard(s, "it is inconsistent");
+		else
+			wait_for_operator(s, "activation failed");
 		return;
 	}
 	s->stats.activated_us = now(s);
@@ -307,7 +313,12 @@ static void on_link_down(struct secondary *s, const struct event *e)
 		discard(s, why);
 		break;
 	case SECONDARY_STANDBY:
-		lose(s, why);
+		if (e->error == -EPROTO) { /* bytes never cause a takeover */
+			remember(s, why);
+			wait_for_operator(s, why);
+		} else {
+			lose(s, why);
+		}
 		break;
 	default:
 		break;
@@ -388,6 +399,7 @@ static void applied(struct secondary *s, const struct event *e)
 		  "standby is inconsistent and is removed",
 		  s->domain, e->epoch, strerror(-e->error));
 	remember(s, "an epoch could not be applied");
+	s->inconsistent = true;
 	if (s->state == SECONDARY_STANDBY || s->state == SECONDARY_LOST ||
 	    s->state == SECONDARY_FENCING || s->state == SECONDARY_WAITING) {
 		disconnect(s, WIRE_REASON_NO_RESOURCES, s->last_error);
@@ -521,6 +533,7 @@ static void on_stop(struct secondary *s)
 		break;
 	case SECONDARY_DISCARDING:
 		s->stop_asked = true;
+		disconnect(s, WIRE_REASON_ENDED, ""); /* who waits for us */
 		break;
 	default:
 		break; /* a takeover under way is finished first */
@@ -641,9 +654,14 @@ bool secondary_admit(const struct secondary *s,
 {
 	bool same = memcmp(s->uuid, d->uuid, sizeof(s->uuid)) == 0;
 
+	if (s->link_up)
+		return refuse(bye, WIRE_REASON_BUSY, "it is %s and connected",
+			      secondary_state_text(s->state));
 	switch (s->state) {
 	case SECONDARY_LISTENING:
-		return true;
+		if (!s->fencing)
+			return true;
+		break; /* the fence is for the primary before */
 	case SECONDARY_LOST:
 	case SECONDARY_WAITING:
 		if (same)
