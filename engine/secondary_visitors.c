@@ -176,7 +176,8 @@ static void beat(void *arg)
 		link_abort(v->link, "it does not say which domain it protects");
 		return;
 	}
-	link_send_empty(v->link, WIRE_HEARTBEAT, 0);
+	if (v->greeted) /* HELLO is our first frame */
+		link_send_empty(v->link, WIRE_HEARTBEAT, 0);
 	loop_timer_start(v->sd->d.loop, &v->beat,
 			 now + v->sd->machine.cfg.heartbeat_us);
 }

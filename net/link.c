@@ -246,9 +246,11 @@ struct link *link_connect(struct loop *loop, const struct tls_identity *id,
 	return l;
 }
 
+/* HELLO is the first frame, so nothing may overtake it. */
 static bool is_urgent(uint16_t type)
 {
-	return type == WIRE_HEARTBEAT || type == WIRE_ACK || type == WIRE_BYE;
+	return type == WIRE_HELLO || type == WIRE_HEARTBEAT ||
+	       type == WIRE_ACK || type == WIRE_BYE;
 }
 
 void link_send(struct link *l, struct frame_buf *b)

@@ -85,8 +85,8 @@ void link_listener_setup_timeout(struct link_listener *l, uint64_t us);
 void link_listener_close(struct link_listener *l);
 
 /*
- * Queues a frame (type, epoch, length and payload set).  HEARTBEAT, ACK and
- * BYE overtake queued bulk, all else keeps its order.  Takes ownership: the
+ * Queues a frame (type, epoch, length and payload set).  HELLO, HEARTBEAT, ACK
+ * and BYE overtake queued bulk, all else keeps its order.  Takes ownership: the
  * buffer is released also when the link is down, and never from inside the call.
  * What is sent before `up` waits for it; what is sent after link_close() is
  * dropped.
