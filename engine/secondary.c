@@ -533,7 +533,8 @@ static void on_stop(struct secondary *s)
 		break;
 	case SECONDARY_DISCARDING:
 		s->stop_asked = true;
-		disconnect(s, WIRE_REASON_ENDED, ""); /* who waits for us */
+		if (s->rebuild) /* a primary waits for us */
+			disconnect(s, WIRE_REASON_ENDED, "");
 		break;
 	default:
 		break; /* a takeover under way is finished first */

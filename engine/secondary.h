@@ -65,6 +65,8 @@ struct secondary {
 	bool building; /* the job */
 	bool image_complete;
 	bool built;
+	bool inconsistent; /* an epoch could not be applied */
+	bool fencing; /* the job */
 	bool rebuild; /* DISCARDING: a primary waits to be built for */
 	unsigned int applying; /* APPLY jobs under way */
 	uint64_t committed; /* stored and verified */
