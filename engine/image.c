@@ -266,9 +266,11 @@ int image_receiver_put(struct image_receiver *r, const uint8_t *bytes,
 {
 	struct chunk *c;
 
+	if (r->ended || !length)
+		return -EPROTO;
 	checksum_add(r->sum, bytes, length);
 	r->bytes += length;
-	if (r->broken || r->ended || !length)
+	if (r->broken)
 		return 0;
 	c = malloc(sizeof(*c) + length);
 	if (!c)

@@ -48,7 +48,7 @@ struct image_receiver_events {
 int image_receiver_open(struct loop *loop, int fd,
 			const struct image_receiver_events *events, void *arg,
 			struct image_receiver **out);
-/* An IMAGE payload.  -ENOMEM, or 0. */
+/* An IMAGE payload.  -ENOMEM; -EPROTO: empty, or behind the end; or 0. */
 int image_receiver_put(struct image_receiver *r, const uint8_t *bytes,
 		       uint32_t length);
 /*
