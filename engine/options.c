@@ -157,17 +157,22 @@ int options_parse(unsigned int command, int argc, char **argv,
 	int err = defaults(command, s), got;
 
 	for_getopt(command, longs, letters);
-	optind = 1;
+	optind = 0; /* forget the vector before: getopt(3), "Notes" */
 	opterr = 0;
 	while (!err && (got = getopt_long(argc, argv, letters, longs, NULL)) !=
 			       -1) {
 		const struct option_spec *o = find(got);
 
 		if (!o) {
+			const char letter[] = { '-', (char)optopt, '\0' };
+
 			fprintf(stderr,
 				"colod %s: unknown or incomplete option '%s'; "
 				"see 'colod %s --help'\n",
-				argv[0], argv[optind - 1], argv[0]);
+				argv[0],
+				optopt > 0 && optopt < 256 ? letter :
+							     argv[optind - 1],
+				argv[0]);
 			return -EINVAL;
 		}
 		err = set(s, o, optarg);
