@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/fault.h"
 #include "engine/moves.h"
 
 static const char *const names[] = {
@@ -95,7 +96,9 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 	}
 	r->guest_suspended = true;
 	epoch_move(r, EPOCH_CAPTURE, NULL);
+	fault_here(FAULT_AFTER_SUSPEND);
 	err = ops->capture(source, arena);
+	fault_here(FAULT_BEFORE_RESUME);
 	captured = now_us();
 	resume_err = resume(ops, source);
 	arena->times.suspend_us = suspended - asked;

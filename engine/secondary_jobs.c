@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/fault.h"
 #include "engine/moves.h"
 
 enum {
@@ -235,6 +236,7 @@ static void activate_run(struct guest_job *j)
 {
 	struct secondary_daemon *sd = j->owner;
 
+	fault_here(FAULT_BEFORE_ACTIVATE);
 	j->err = sd->ops->activate(sd->standby, &j->error);
 	if (!j->err)
 		sd->nic_count = sd->ops->nics(sd->standby, sd->nics);
