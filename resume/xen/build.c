@@ -259,18 +259,17 @@ int xen_standby_build(const struct guest_description *d, int fd,
 }
 
 /* Removes the twin unless a colod holds the right to its guest's name. */
-static void sweep_one(struct xen_host *h, uint32_t domid, char *name)
+static void sweep_one(struct xen_host *h, uint32_t domid, const char *twin)
 {
-	int lock;
+	AUTO_FREE char *name = NULL;
+	AUTO_FD int lock = -1;
 
-	if (!is_stale_twin(h, domid, name))
+	if (!is_stale_twin(h, domid, twin))
 		return;
-	name[strlen(name) - strlen(XEN_STANDBY_SUFFIX)] = '\0';
-	lock = guest_lock(name, RUNSTATEDIR "/colod");
-	if (lock < 0)
-		return;
-	remove_twin(h, domid, name);
-	close(lock);
+	name = strndup(twin, strlen(twin) - strlen(XEN_STANDBY_SUFFIX));
+	lock = name ? guest_lock(name, RUNSTATEDIR "/colod") : -ENOMEM;
+	if (lock >= 0)
+		remove_twin(h, domid, twin);
 }
 
 int xen_standby_sweep(void)

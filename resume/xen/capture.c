@@ -32,25 +32,24 @@
 #include "base/log.h"
 #include "stream/records.h"
 
-enum {
-	CONTEXT_SLACK_BYTES = 4096,
-	/* Frames that could not be mapped are tried again this often. */
-	SKIP_FORGET_CAPTURES = 64,
-};
+enum { CONTEXT_SLACK_BYTES = 4096 };
 
 static size_t bitmap_pages(const struct guest_source *s)
 {
 	return (s->bitmap_words * 8 + XC_PAGE_SIZE - 1) / XC_PAGE_SIZE;
 }
 
-static uint64_t *touched_words(size_t words)
+/*
+ * Zeroes that are really there: pages of calloc would be touched during a
+ * capture, and a compiler makes calloc of malloc and memset.
+ */
+static void *touched(size_t bytes)
 {
-	uint64_t *w = malloc(words * sizeof(*w));
+	void *p = malloc(bytes);
 
-	/* Not calloc, whose pages would be touched during a capture. */
-	if (w)
-		memset(w, 0, words * sizeof(*w));
-	return w;
+	if (p)
+		explicit_bzero(p, bytes);
+	return p;
 }
 
 static int allocate_bitmaps(struct guest_source *s)
@@ -61,10 +60,9 @@ static int allocate_bitmaps(struct guest_source *s)
 	bits = xc_hypercall_buffer_alloc_pages(s->host->xc, bits,
 					       (int)bitmap_pages(s));
 	s->bits = bits;
-	s->carry = touched_words(s->bitmap_words);
-	s->skip = touched_words(s->bitmap_words);
-	s->remap = touched_words(s->memory->chunk_count / 64 + 1);
-	if (!s->bits || !s->carry || !s->skip || !s->remap)
+	s->carry = touched(s->bitmap_words * 8);
+	s->remap = touched((s->memory->chunk_count / 64 + 1) * 8);
+	if (!s->bits || !s->carry || !s->remap)
 		return -ENOMEM;
 	return 0;
 }
@@ -76,11 +74,8 @@ static int allocate_context(struct guest_source *s)
 	if (n < 0)
 		return -errno;
 	s->context_bytes = (uint32_t)n + CONTEXT_SLACK_BYTES;
-	s->context = malloc(s->context_bytes);
-	if (!s->context)
-		return -ENOMEM;
-	memset(s->context, 0, s->context_bytes);
-	return 0;
+	s->context = touched(s->context_bytes);
+	return s->context ? 0 : -ENOMEM;
 }
 
 int xen_source_prepare(struct guest_source *s)
@@ -110,10 +105,9 @@ void xen_source_release(struct guest_source *s)
 					       (int)bitmap_pages(s));
 	s->bits = NULL;
 	free(s->carry);
-	free(s->skip);
 	free(s->remap);
 	free(s->context);
-	s->carry = s->skip = s->remap = NULL;
+	s->carry = s->remap = NULL;
 	s->context = NULL;
 	xen_memory_close(s->memory);
 	s->memory = NULL;
@@ -207,30 +201,28 @@ static void copy_page(struct epoch *e, uint64_t gfn, const uint8_t *page)
 
 /*
  * A dirty page that is not mapped: a ring, a frame of Xen's own (shared_info,
- * grant tables: the guest sets those up anew on the other side), or a hole
- * that has become memory.  Returns true where it was taken.
+ * grant tables: the guest sets those up anew on the other side), or memory in
+ * a part of the domain where none was looked for.
  */
-static bool take_hole(struct guest_source *s, struct epoch *e, uint64_t gfn)
+static void take_hole(struct guest_source *s, struct epoch *e, uint64_t gfn)
 {
 	xenforeignmemory_handle *fm = s->host->fm;
+	size_t c = gfn / s->memory->chunk_pages;
 	xen_pfn_t pfn = gfn;
 	int error = 0;
-	size_t c = gfn / s->memory->chunk_pages;
-	void *page = NULL;
+	void *page;
 
-	if (!xen_memory_reserved(s->memory, gfn))
-		page = xenforeignmemory_map(fm, s->domid, PROT_READ, 1, &pfn,
-					    &error);
-	if (page && !error) {
+	s->holes++;
+	if (!xen_memory_unknown(s->memory, gfn))
+		return;
+	s->remap[c / 64] |= UINT64_C(1) << (c % 64);
+	s->remap_any = true;
+	page = xenforeignmemory_map(fm, s->domid, PROT_READ, 1, &pfn, &error);
+	if (!page)
+		return;
+	if (!error)
 		copy_page(e, gfn, page);
-		s->remap[c / 64] |= UINT64_C(1) << (c % 64);
-		s->remap_any = true;
-	} else {
-		s->skip[gfn / 64] |= UINT64_C(1) << (gfn % 64);
-	}
-	if (page)
-		xenforeignmemory_unmap(fm, page, 1);
-	return page && !error;
+	xenforeignmemory_unmap(fm, page, 1);
 }
 
 /* Copies one word's pages; returns the bits for which there was no room. */
@@ -247,7 +239,7 @@ static uint64_t take_word(struct guest_source *s, struct epoch *e, size_t w,
 		page = xen_memory_page(s->memory, gfn);
 		if (page)
 			copy_page(e, gfn, page);
-		else if (gfn <= s->max_gfn)
+		else
 			take_hole(s, e, gfn);
 	}
 	return 0;
@@ -257,10 +249,11 @@ static void copy_dirty(struct guest_source *s, struct epoch *e)
 {
 	uint64_t dirty;
 
+	s->holes = 0;
 	e->page_count = 0;
 	e->partial = false;
 	for (size_t w = 0; w < s->bitmap_words; w++) {
-		dirty = (s->bits[w] | s->carry[w]) & ~s->skip[w];
+		dirty = s->bits[w] | s->carry[w];
 		if (!dirty)
 			continue;
 		s->carry[w] = take_word(s, e, w, dirty);
@@ -349,7 +342,6 @@ int xen_source_capture(struct guest_source *s, struct epoch *e)
 	e->times.scan_us = t1 - t0;
 	e->times.copy_us = t2 - t1;
 	e->times.state_us = clock_now_us() - t2;
-	s->captures++;
 	return check_proof(s, e);
 }
 
@@ -357,9 +349,12 @@ void xen_source_after_resume(struct guest_source *s)
 {
 	if (!s->tracking)
 		return;
-	if (s->captures % SKIP_FORGET_CAPTURES == 0)
-		memset(s->skip, 0, s->bitmap_words * sizeof(*s->skip));
-	for (size_t c = 0; s->remap_any && c < s->memory->chunk_count; c++) {
+	if (s->holes)
+		log_debug("%s: %llu dirty frames are not memory", s->name,
+			  (unsigned long long)s->holes);
+	if (!s->remap_any)
+		return;
+	for (size_t c = 0; c < s->memory->chunk_count; c++) {
 		if (!(s->remap[c / 64] >> (c % 64) & 1))
 			continue;
 		s->remap[c / 64] &= ~(UINT64_C(1) << (c % 64));

@@ -44,11 +44,12 @@ int xen_memory_open(struct xen_host *host, uint32_t domid, int prot,
 		m->chunk_pages *= 2;
 	m->chunk_count = max_gfn / m->chunk_pages + 1;
 	m->chunks = calloc(m->chunk_count, sizeof(*m->chunks));
+	m->tried = calloc(m->chunk_count, sizeof(*m->tried));
 	m->valid =
 		calloc(m->chunk_count * m->chunk_pages / 64, sizeof(*m->valid));
 	m->gfns = calloc(m->chunk_pages, sizeof(*m->gfns));
 	m->errors = calloc(m->chunk_pages, sizeof(*m->errors));
-	if (!m->chunks || !m->valid || !m->gfns || !m->errors) {
+	if (!m->chunks || !m->tried || !m->valid || !m->gfns || !m->errors) {
 		xen_memory_close(m);
 		return -ENOMEM;
 	}
@@ -110,6 +111,7 @@ static ssize_t map_chunk(struct xen_memory *m, size_t c)
 	for (size_t i = 0; i < m->chunk_pages; i++)
 		there += !m->errors[i];
 	unmap_chunk(m, c);
+	m->tried[c] = true;
 	if (!there) {
 		xenforeignmemory_unmap(m->host->fm, at, m->chunk_pages);
 		return 0;
@@ -161,6 +163,7 @@ int xen_memory_map(struct xen_memory *m)
 		return rc;
 	for (size_t c = 0; c < m->chunk_count; c++)
 		unmap_chunk(m, c);
+	memset(m->tried, 0, m->chunk_count * sizeof(*m->tried));
 	m->tot_pages = st.tot_pages;
 	rc = map_all(m);
 	log_debug("domain %u: mapped %llu of %llu pages below gfn %#llx in"
@@ -179,6 +182,7 @@ void xen_memory_close(struct xen_memory *m)
 	for (size_t c = 0; m->chunks && m->valid && c < m->chunk_count; c++)
 		unmap_chunk(m, c);
 	free(m->chunks);
+	free(m->tried);
 	free(m->valid);
 	free(m->gfns);
 	free(m->errors);

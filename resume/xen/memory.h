@@ -28,6 +28,7 @@ struct xen_memory {
 	size_t chunk_pages; /* a power of two, 64 or more */
 	size_t chunk_count;
 	uint8_t **chunks; /* chunk_count; NULL: nothing in it is mapped */
+	bool *tried;	  /* chunk_count: what is not mapped in it cannot be */
 	uint64_t *valid;  /* one bit a gfn */
 	xen_pfn_t *gfns;  /* chunk_pages, to map with */
 	int *errors;
@@ -41,6 +42,15 @@ int xen_memory_map(struct xen_memory *m);
 /* Maps the chunk around `gfn` afresh; what was mapped stays on failure. */
 int xen_memory_remap(struct xen_memory *m, uint64_t gfn);
 void xen_memory_close(struct xen_memory *m); /* NULL is fine */
+
+/*
+ * Whether `gfn` may be memory although it is not mapped: its chunk was never
+ * tried.  In one that was, holes stay holes as long as tot_pages stands.
+ */
+static inline bool xen_memory_unknown(const struct xen_memory *m, uint64_t gfn)
+{
+	return gfn <= m->max_gfn && !m->tried[gfn / m->chunk_pages];
+}
 
 /* The rings stay with their own domain and are never copied. */
 static inline bool xen_memory_reserved(const struct xen_memory *m, uint64_t gfn)

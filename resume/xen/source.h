@@ -63,10 +63,9 @@ struct guest_source {
 	xc_hypercall_buffer_t bits_buffer;
 	uint64_t *bits;	 /* log-dirty bitmap, in hypercall memory */
 	uint64_t *carry; /* dirty, and no room in the last capture */
-	uint64_t *skip;	 /* dirty frames that cannot be mapped */
 	uint64_t *remap; /* one bit a chunk: holes that became memory */
 	bool remap_any;
-	uint64_t captures;
+	uint64_t holes; /* dirty frames not to be had, of the last capture */
 	uint8_t *context;
 	uint32_t context_bytes;
 

@@ -32,7 +32,8 @@ static uint8_t *page_anew(struct guest_standby *s, uint64_t gfn)
 	xen_pfn_t pfn = gfn;
 	uint8_t *page;
 
-	if (xen_memory_remap(s->memory, gfn) == 0) {
+	if (xen_memory_unknown(s->memory, gfn) &&
+	    xen_memory_remap(s->memory, gfn) == 0) {
 		page = xen_memory_page(s->memory, gfn);
 		if (page)
 			return page;

@@ -14,7 +14,8 @@
  *   seam-drive cancel DOMAIN MS          cancels the image after MS
  *   seam-drive leave DOMAIN MS           the image's reader leaves after MS
  *   seam-drive kill DOMAIN               SIGKILL while the guest is suspended
- *   seam-drive killimage DOMAIN MS       SIGKILL, MS after the image began
+ *   seam-drive killimage DOMAIN MS       SIGKILL, MS after the image began; 0:
+ *                                        when libxl has suspended the guest
  *   seam-drive build DOMAIN              a twin, then SIGKILL: for sweep
  *   seam-drive sweep
  *
@@ -38,6 +39,7 @@
 #include "base/log.h"
 #include "resume/guard.h"
 #include "resume/guest.h"
+#include "resume/xen/host.h"
 
 enum { ARENA_PAGES = 16384, EPOCHS_MAX = 4096 };
 
@@ -50,7 +52,8 @@ struct drive {
 	struct epoch *epoch;
 	struct epoch_encoder *encoder;
 	struct guard *guard;
-	int ends[2];	   /* of the image's socket pair */
+	int ends[2]; /* of the image's socket pair */
+	const char *words;
 	unsigned long arg; /* of the mode */
 	uint64_t pauses[EPOCHS_MAX];
 	uint64_t waits[EPOCHS_MAX];
@@ -119,8 +122,17 @@ static void *cancel_later(void *arg)
 static void *kill_later(void *arg)
 {
 	struct drive *d = arg;
+	struct xen_host *h;
+	struct xen_state st = { 0 };
+	uint32_t domid;
 
 	clock_sleep_us(d->arg * 1000);
+	if (d->arg == 0 && xen_host_open(&h, NULL) == 0 &&
+	    xen_find(h, d->words, &domid) == 0)
+		while (st.status != GUEST_SUSPENDED &&
+		       xen_query(h, domid, &st) == 0)
+			clock_sleep_us(500);
+	log_info("killing, guest is %s", guest_status_text(st.status));
 	raise(SIGKILL);
 	return NULL;
 }
@@ -130,6 +142,7 @@ static int begin(struct drive *d, const char *words, size_t pages)
 	struct guest_error err = { "" };
 	int rc;
 
+	d->words = words;
 	d->ops = guest_kind_of_words(words)->source;
 	rc = d->ops->open(words, &d->source, &err);
 	if (rc < 0)
