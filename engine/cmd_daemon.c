@@ -54,6 +54,6 @@ int command_release(const struct settings *set, int argc, char **argv)
 			err == -ENOENT ? "no such domain" : strerror(-err));
 		return EXIT_FAILED;
 	}
-	printf("%s runs, nothing of colod is left behind\n", argv[0]);
+	printf("%s: nothing of colod is left behind\n", argv[0]);
 	return EXIT_ENDED;
 }
