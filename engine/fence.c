@@ -79,9 +79,19 @@ static void exited(void *arg, int res)
 	}
 }
 
+static bool is_set_by(const char *variable, char *const *own, size_t count)
+{
+	size_t length = strcspn(variable, "=") + 1, i;
+
+	for (i = 0; i < count; i++)
+		if (strncmp(variable, own[i], length) == 0)
+			return true;
+	return false;
+}
+
 /*
- * Our environment with the three variables in front, which so win.  The caller
- * frees the array, not the strings.
+ * Our environment with these variables instead of what it says of them.  The
+ * caller frees the array, not the strings.
  */
 static char **environment(char *const *own, size_t count)
 {
@@ -93,9 +103,11 @@ static char **environment(char *const *own, size_t count)
 	all = calloc(n + count + 1, sizeof(*all));
 	if (!all)
 		return NULL;
-	for (i = 0; i < count; i++)
-		all[i] = own[i];
-	memcpy(all + count, environ, n * sizeof(*all));
+	memcpy(all, own, count * sizeof(*all));
+	n = count;
+	for (i = 0; environ[i]; i++)
+		if (!is_set_by(environ[i], own, count))
+			all[n++] = environ[i];
 	return all;
 }
 
@@ -106,7 +118,7 @@ static int spawn(struct fence *f, const struct fence_request *r)
 	char sh[] = "sh", dash_c[] = "-c";
 	char *argv[] = { sh, dash_c, (char *)(uintptr_t)r->command, NULL };
 	posix_spawnattr_t attr;
-	sigset_t none;
+	sigset_t none, ignored;
 	char **env;
 	int err;
 
@@ -117,10 +129,14 @@ static int spawn(struct fence *f, const struct fence_request *r)
 	if (!env)
 		return -ENOMEM;
 	sigemptyset(&none);
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE); /* by us; its pipes rely on it */
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP |
-						POSIX_SPAWN_SETSIGMASK);
+						POSIX_SPAWN_SETSIGMASK |
+						POSIX_SPAWN_SETSIGDEF);
 	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &ignored);
 	err = posix_spawn(&f->pid, "/bin/sh", NULL, &attr, argv, env);
 	posix_spawnattr_destroy(&attr);
 	free(env);
