@@ -33,6 +33,7 @@ struct client {
 	char *reply;
 	size_t reply_length;
 	size_t sent;
+	bool answered; /* the reply is being made or sent */
 };
 
 struct control {
@@ -83,8 +84,7 @@ static void client_sent(void *arg, int res)
 
 	if (res > 0)
 		cl->sent += (size_t)res;
-	if (res <= 0 || cl->sent == cl->reply_length ||
-	    cl->control->closed) {
+	if (res <= 0 || cl->sent == cl->reply_length) {
 		client_end(cl);
 		return;
 	}
@@ -94,8 +94,10 @@ static void client_sent(void *arg, int res)
 
 static void client_answer(struct client *cl)
 {
-	json_t *reply = cl->control->handle(cl->control->arg, cl->command);
+	json_t *reply;
 
+	cl->answered = true;
+	reply = cl->control->handle(cl->control->arg, cl->command);
 	if (!reply)
 		reply = json_pack("{s:s}", "error", "unknown command");
 	cl->reply = json_dumps(reply, JSON_COMPACT | JSON_PRESERVE_ORDER);
@@ -244,6 +246,7 @@ void control_close(struct control *c)
 	loop_cancel(c->loop, &c->accept);
 	close(c->fd);
 	for (cl = c->clients; cl; cl = cl->next)
-		client_timed_out(cl);
+		if (!cl->answered) /* such as the one that told us to stop */
+			client_timed_out(cl);
 	control_free_if_done(c);
 }
