@@ -15,7 +15,8 @@
  * not suspend), balloon (the memory layout changes once), hang (stays
  * suspended: capture never returns).
  *
- * $FAKE_SUMS: a file that gets a line "EPOCH SUM" for every capture.
+ * $FAKE_SUMS: a file that gets a line "EPOCH SUM" for every capture, and
+ * one of epoch 0 for the image.
  * $FAKE_PULSE: a file of two numbers: the sum of this moment, and the longest
  * time in microseconds that the guest has stood still.
  */
@@ -209,6 +210,17 @@ static int suspend(struct guest_source *s, uint64_t timeout_us)
 	return 0;
 }
 
+static void write_sum(const struct guest_source *s, uint64_t epoch)
+{
+	const char *path = getenv("FAKE_SUMS");
+	FILE *f = path ? fopen(path, "a") : NULL;
+
+	if (!f)
+		return;
+	fprintf(f, "%" PRIu64 " %" PRIu64 "\n", epoch, s->memory[0].version);
+	fclose(f);
+}
+
 static int send_image(struct guest_source *s, int fd, struct guest_error *err)
 {
 	const char *at = (const char *)s->memory;
@@ -229,6 +241,7 @@ static int send_image(struct guest_source *s, int fd, struct guest_error *err)
 		left -= (size_t)n;
 	}
 	memcpy(s->shadow, s->memory, s->pages * PAGE);
+	write_sum(s, 0);
 	return 0;
 }
 
@@ -237,17 +250,6 @@ static int start_tracking(struct guest_source *s, struct guest_error *err)
 	(void)err;
 	s->next = 0;
 	return 0;
-}
-
-static void write_sum(const struct guest_source *s, uint64_t epoch)
-{
-	const char *path = getenv("FAKE_SUMS");
-	FILE *f = path ? fopen(path, "a") : NULL;
-
-	if (!f)
-		return;
-	fprintf(f, "%" PRIu64 " %" PRIu64 "\n", epoch, s->memory[0].version);
-	fclose(f);
 }
 
 /* The pages that differ from the last capture, as many as fit. */
