@@ -27,42 +27,8 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "resume/xen/holder.h"
 #include "resume/xen/lifecycle.h"
-
-/* When process `pid` started, in clock ticks; 0: there is none. */
-static unsigned long long start_time(pid_t pid)
-{
-	char path[32], text[1024];
-	unsigned long long ticks = 0;
-	const char *at;
-	size_t n;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	n = fread(text, 1, sizeof(text) - 1, f);
-	fclose(f);
-	text[n] = '\0';
-	/* proc(5): field 22, counted from behind the name in parentheses. */
-	at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		sscanf(at, " %llu", &ticks);
-	return ticks;
-}
-
-static bool holder_lives(const char *mark)
-{
-	unsigned long long ticks;
-	int pid;
-
-	if (sscanf(mark, "%d %llu", &pid, &ticks) != 2)
-		return false;
-	return pid != getpid() && ticks && start_time(pid) == ticks;
-}
 
 /* Whether this is a twin that never ran and whose colod is no more. */
 static bool is_stale_twin(struct xen_host *h, uint32_t domid, const char *name)
@@ -77,7 +43,7 @@ static bool is_stale_twin(struct xen_host *h, uint32_t domid, const char *name)
 	if (xen_query(h, domid, &st) < 0 || st.status != GUEST_RUNNING ||
 	    !st.paused || st.cpu_time_ns)
 		return false;
-	return !holder_lives(mark);
+	return xen_holder_is_self(mark) || !xen_holder_lives(mark);
 }
 
 static int remove_twin(struct xen_host *h, uint32_t domid, const char *name)
@@ -123,7 +89,7 @@ static int make_config(struct guest_standby *s,
 		       libxl_domain_config *config, struct guest_error *err)
 {
 	libxl_ctx *ctx = xen_host_libxl(s->host, err);
-	char mark[64];
+	char mark[XEN_HOLDER_BYTES];
 
 	if (!ctx)
 		return -EIO;
@@ -145,8 +111,7 @@ static int make_config(struct guest_standby *s,
 	if (!config->c_info.name)
 		return -ENOMEM;
 	memcpy(config->c_info.uuid.uuid, d->uuid, sizeof(d->uuid));
-	snprintf(mark, sizeof(mark), "%d %llu", (int)getpid(),
-		 start_time(getpid()));
+	xen_holder_self(mark);
 	return xen_config_mark(config, mark);
 }
 

@@ -31,6 +31,13 @@
 /* During an image a request is seldom under way: a shorter patience. */
 #define IMAGE_PATIENCE_US UINT64_C(10000000)
 
+static bool is(const char *mark, const char *word)
+{
+	size_t n = strlen(word);
+
+	return !strncmp(mark, word, n) && (!mark[n] || mark[n] == ' ');
+}
+
 /*
  * 1: the guest was suspended and runs again; 0: it was not suspended; or a
  * negative errno.
@@ -80,7 +87,7 @@ static int make_run(struct xen_host *h, uint32_t domid, const char *mark,
 	}
 	if (xen_withdraw(h, domid) == 1)
 		return 0;
-	if (!strcmp(mark, XEN_MARK_IMAGE) && patience_us > IMAGE_PATIENCE_US)
+	if (is(mark, XEN_MARK_IMAGE) && patience_us > IMAGE_PATIENCE_US)
 		patience_us = IMAGE_PATIENCE_US;
 	rc = await_late(h, domid, patience_us);
 	return rc < 0 ? rc : 0;
@@ -104,7 +111,7 @@ static int rescue(struct xen_host *h, const char *words, uint64_t patience_us)
 	mark = xen_node_read(h, domid, XEN_NODE_SOURCE);
 	if (!mark)
 		return errno == ENOENT ? 0 : -errno;
-	if (strcmp(mark, XEN_MARK_IDLE))
+	if (!is(mark, XEN_MARK_IDLE))
 		rc = make_run(h, domid, mark, patience_us);
 	/* It shut down by itself meanwhile: nothing to resume. */
 	if (rc == -ESHUTDOWN)

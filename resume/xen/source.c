@@ -45,6 +45,7 @@ static struct guest_source *source_new(void)
 	if (!s)
 		return NULL;
 	s->guest_port = s->local_port = s->image_fd = -1;
+	xen_holder_self(s->holder);
 	pthread_mutex_init(&s->lock, NULL);
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->cancel_fd < 0) {
@@ -135,15 +136,20 @@ static int check_suspends(struct guest_source *s, struct guest_error *err)
 }
 
 /*
- * A colod before us died and no guard of its was there to clean up: do it now.
+ * A mark whose holder is dead: a colod before us died, and no guard of its was
+ * there to clean up.  This is done before anything else, for the guest may
+ * stand still.  A mark whose holder lives is not ours to touch: the lock on the
+ * guest's name will tell the operator so.
  */
-static int clear_leftover(struct guest_source *s)
+static int clear_leftover(struct guest_source *s, bool *held)
 {
 	AUTO_FREE char *mark =
 		xen_node_read(s->host, s->domid, XEN_NODE_SOURCE);
+	const char *holder = mark ? strchr(mark, ' ') : NULL;
 	char id[16];
 
-	if (!mark)
+	*held = holder && xen_holder_lives(holder + 1);
+	if (!mark || *held)
 		return 0;
 	log_info("%s: cleaning up after a colod that died", s->name);
 	snprintf(id, sizeof(id), "%u", s->domid);
@@ -215,6 +221,7 @@ static int xen_open(const char *words, struct guest_source **out,
 		    struct guest_error *err)
 {
 	struct guest_source *s = source_new();
+	bool held;
 	int rc;
 
 	if (!s)
@@ -227,8 +234,9 @@ static int xen_open(const char *words, struct guest_source **out,
 	if (rc == 0)
 		rc = check_standby(s, err);
 	if (rc == 0)
-		rc = clear_leftover(s);
-	if (rc == 0)
+		rc = clear_leftover(s, &held);
+	/* One that another colod holds may be suspended at the moment. */
+	if (rc == 0 && !held)
 		rc = check_running(s, err);
 	if (rc == 0)
 		rc = check_suspends(s, err);
@@ -289,19 +297,29 @@ static int xen_describe(struct guest_source *s, struct guest_description *d,
 	return rc;
 }
 
-int xen_source_mark(struct guest_source *s, const char *mark)
+void xen_source_mark_text(const struct guest_source *s, const char *word,
+			  char text[XEN_MARK_BYTES])
 {
-	int rc = 0;
+	snprintf(text, XEN_MARK_BYTES, "%s %s", word, s->holder);
+}
 
-	if (mark)
-		rc = xen_node_write(s->host, s->domid, XEN_NODE_SOURCE, mark);
-	else
+int xen_source_mark(struct guest_source *s, const char *word)
+{
+	char text[XEN_MARK_BYTES];
+	int rc;
+
+	if (!word) {
 		xen_node_remove(s->host, s->domid, XEN_NODE_SOURCE);
+		s->marked = false;
+		return 0;
+	}
+	xen_source_mark_text(s, word, text);
+	rc = xen_node_write(s->host, s->domid, XEN_NODE_SOURCE, text);
 	if (rc < 0)
-		log_debug("%s: marking it `%s': %s", s->name, mark,
+		log_debug("%s: marking it `%s': %s", s->name, word,
 			  strerror(-rc));
 	else
-		s->marked = mark != NULL;
+		s->marked = true;
 	return rc;
 }
 

@@ -19,12 +19,14 @@
 
 #include <xenevtchn.h> /* behind xenctrl.h, as libxl.h */
 
+#include "resume/xen/holder.h"
 #include "resume/xen/memory.h"
 
 /*
  * Nodes below /local/domain/DOMID.  The first says what colod is doing to this
  * domain, for the rescue after colod's death; it is there from send_image to
- * stop_tracking.  The second is the event channel that completions of a
+ * stop_tracking: one of the words below, then who holds it (see holder.h).
+ * The second is the event channel that completions of a
  * suspend are told by: a guest's port cannot be closed from outside, so one
  * port is used again and again.
  */
@@ -38,6 +40,8 @@
 /* Running and not asked: whoever suspends it now is not colod. */
 #define XEN_MARK_IDLE "idle"
 
+enum { XEN_MARK_BYTES = 16 + XEN_HOLDER_BYTES };
+
 struct guest_source {
 	struct xen_host *host;
 	uint32_t domid;
@@ -49,7 +53,8 @@ struct guest_source {
 	int guest_port; /* or -1 */
 	int local_port; /* or -1 */
 
-	bool marked;		/* XEN_NODE_SOURCE is there */
+	bool marked; /* XEN_NODE_SOURCE is there */
+	char holder[XEN_HOLDER_BYTES];
 	bool suspended;		/* by us, to be resumed by us */
 	bool was_suspended;	/* once: xl's own process for it has left */
 	uint64_t late_until_us; /* not 0: a suspend may still come */
@@ -76,7 +81,10 @@ struct guest_source {
 };
 
 /* source.c */
-int xen_source_mark(struct guest_source *s, const char *mark);
+int xen_source_mark(struct guest_source *s, const char *word);
+/* The mark's value for this word. */
+void xen_source_mark_text(const struct guest_source *s, const char *word,
+			  char text[XEN_MARK_BYTES]);
 bool xen_source_cancelled(struct guest_source *s);
 
 /* image.c */

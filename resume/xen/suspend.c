@@ -95,15 +95,16 @@ static int ask_once(struct guest_source *s)
 	struct xs_handle *xs = s->host->xs;
 	xs_transaction_t t = xs_transaction_start(xs);
 	AUTO_FREE char *now = NULL;
-	char path[64], mark[64];
+	char path[64], node[64], mark[XEN_MARK_BYTES];
 	unsigned int len;
 	int rc;
 
 	if (t == XBT_NULL)
 		return -errno;
 	shutdown_path(s->domid, path, sizeof(path));
-	snprintf(mark, sizeof(mark), "/local/domain/%u/" XEN_NODE_SOURCE,
+	snprintf(node, sizeof(node), "/local/domain/%u/" XEN_NODE_SOURCE,
 		 s->domid);
+	xen_source_mark_text(s, XEN_MARK_ASKED, mark);
 	now = xs_read(xs, t, path, &len);
 	if (now && *now && strcmp(now, "suspend")) {
 		log_debug("%s: `%s' is already asked of it", s->name, now);
@@ -111,7 +112,7 @@ static int ask_once(struct guest_source *s)
 		return -EBUSY;
 	}
 	if (!xs_write(xs, t, path, "suspend", 7) ||
-	    !xs_write(xs, t, mark, XEN_MARK_ASKED, strlen(XEN_MARK_ASKED))) {
+	    !xs_write(xs, t, node, mark, (unsigned int)strlen(mark))) {
 		rc = -errno;
 		xs_transaction_end(xs, t, true);
 		return rc;

@@ -20,8 +20,10 @@
  *   seam-drive sweep
  *
  * A twin on the host of its source needs another name and uuid, which this
- * program writes into the description.  Prints one line a step and exits with
- * 0 where all was as it should be.
+ * program writes into the description.  With FOLLOW in the environment, `pair'
+ * waits for the twin's own end after its activation; with NOGUARD there is no
+ * guard.  Prints one line a step
+ * and exits with 0 where all was as it should be.
  */
 #include "config.h"
 
@@ -357,6 +359,21 @@ static int run_epochs(struct drive *d, unsigned long count, unsigned long ms)
 	return rc != 0;
 }
 
+/* With FOLLOW set: waits for the activated guest's own end. */
+static int follow(struct drive *d)
+{
+	bool again = false;
+	int rc;
+
+	while (guest_xen.standby->status(d->twin) == GUEST_RUNNING)
+		clock_sleep_us(50000);
+	printf("the twin is %s\n",
+	       guest_status_text(guest_xen.standby->status(d->twin)));
+	rc = guest_xen.standby->after_shutdown(d->twin, &again);
+	printf("after shutdown: %s\n", again ? "runs again" : "is left");
+	return rc;
+}
+
 static int mode_pair(struct drive *d, char **argv)
 {
 	struct guest_nic nics[GUEST_NICS_MAX];
@@ -381,8 +398,9 @@ static int mode_pair(struct drive *d, char **argv)
 	rc = guest_xen.standby->activate(d->twin, &err);
 	if (rc < 0)
 		return fail("activate", rc, &err);
+	rc = getenv("FOLLOW") ? follow(d) : 0;
 	guest_xen.standby->close(d->twin);
-	return 0;
+	return rc;
 }
 
 static int mode_epochs(struct drive *d, char **argv)
@@ -498,7 +516,8 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "pages"))
 		pages = strtoul(argv[5], NULL, 10);
 	/* No threads yet. */
-	if (guard_start(&guest_xen, argv[2], -1, &d.guard) < 0)
+	if (!getenv("NOGUARD") &&
+	    guard_start(&guest_xen, argv[2], -1, &d.guard) < 0)
 		return 1;
 	if (begin(&d, argv[2], pages)) {
 		guard_stop(d.guard);
