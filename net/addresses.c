@@ -175,7 +175,7 @@ int addresses_decode(const uint8_t *body, size_t len, struct address_set *set)
 	struct guest_address a;
 
 	set->count = 0;
-	if (len % ADDRESS_BYTES || len / ADDRESS_BYTES > ADDRESSES_MAX)
+	if (len > ADDRESSES_MAX * ADDRESS_BYTES)
 		return -EPROTO;
 	while (cursor_left(&c)) {
 		if (!decode_one(&c, &a)) {

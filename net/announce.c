@@ -140,8 +140,8 @@ static int bridge_of(const char *ifname)
 	unsigned index;
 	ssize_t n;
 
-	if (strlen(ifname) >= IF_NAMESIZE || strchr(ifname, '/') ||
-	    !if_nametoindex(ifname))
+	/* An interface's name is short and has no '/' in it. */
+	if (!if_nametoindex(ifname))
 		return -ENODEV;
 	snprintf(path, sizeof(path), "/sys/class/net/%s/brport/bridge", ifname);
 	n = readlink(path, target, sizeof(target) - 1);

@@ -20,6 +20,8 @@ struct raw {
 	int fd;
 	SSL *ssl;
 	bool served; /* it took our connection, instead of making its own */
+	bool verify; /* trusts no certificate at all */
+	bool finished;
 };
 
 static struct raw raw;
@@ -36,10 +38,13 @@ static inline void raw_tls(struct raw *w)
 	w->ssl = SSL_new(ctx);
 	SSL_CTX_free(ctx);
 	SSL_set_fd(w->ssl, w->fd);
+	if (w->verify)
+		SSL_set_verify(w->ssl,
+			       SSL_VERIFY_PEER |
+				       SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+			       NULL);
 	if ((w->served ? SSL_accept(w->ssl) : SSL_connect(w->ssl)) == 1)
 		w->act(w);
-	else if (w->served)
-		w->act = NULL;
 	SSL_free(w->ssl);
 }
 
@@ -65,7 +70,14 @@ static inline void *raw_thread(void *arg)
 	else
 		w->act(w);
 	close(w->fd);
+	__atomic_store_n(&w->finished, true, __ATOMIC_SEQ_CST);
 	return NULL;
+}
+
+static inline bool raw_finished(struct rig *r)
+{
+	(void)r;
+	return __atomic_load_n(&raw.finished, __ATOMIC_SEQ_CST);
 }
 
 static inline void raw_start(struct rig *r, struct raw w)

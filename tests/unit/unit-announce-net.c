@@ -168,9 +168,10 @@ static void test_watch_learns_the_guest_and_nobody_else(void **state)
 			 0);
 	memcpy(other, mac, 6);
 	other[5]++;
-	send_on(fd, frame, announce_arp_frame(frame, other, ip4, false));
-	run_for(r.loop, 50000);
-	assert_int_equal(r.growths, 0);
+	/* More than its buffer holds, if they got into it. */
+	for (int i = 0; i < 50; i++)
+		send_on(fd, frame,
+			announce_arp_frame(frame, other, ip4, false));
 	send_on(fd, frame, announce_arp_frame(frame, mac, ip4, false));
 	run_for(r.loop, 2000000);
 	assert_int_equal(r.growths, 1);

@@ -142,6 +142,7 @@ static void test_only_the_ca_may_sign(void **state)
 	x = certificate("alpha.crt");
 	assert_int_equal(X509_check_ca(ca), 1);
 	assert_int_equal(X509_check_ca(x), 0);
+	assert_false(X509_get_extension_flags(x) & EXFLAG_CA);
 	assert_int_equal(X509_check_purpose(x, X509_PURPOSE_SSL_CLIENT, 0), 1);
 	assert_int_equal(X509_check_purpose(x, X509_PURPOSE_SSL_SERVER, 0), 1);
 	assert_int_equal(X509_check_issued(ca, x), X509_V_OK);

@@ -8,17 +8,21 @@
 
 /* Sends these bytes of a frame's header, then reads to the end. */
 static struct {
-	uint8_t header[WIRE_HEADER_BYTES];
-	int count;
-	bool piecewise, shut, vanish;
+	uint8_t bytes[2 * WIRE_HEADER_BYTES];
+	int count, piece;
+	bool shut, vanish;
 } say;
 
 static void say_header(struct raw *w)
 {
-	int step = say.piecewise ? 1 : say.count;
+	int n;
 
-	for (int i = 0; i < say.count; i += step)
-		SSL_write(w->ssl, say.header + i, step);
+	for (int i = 0; i < say.count; i += n) {
+		n = say.count - i;
+		if (say.piece && n > say.piece)
+			n = say.piece;
+		SSL_write(w->ssl, say.bytes + i, n);
+	}
 	if (say.shut)
 		SSL_shutdown(w->ssl);
 	if (!say.vanish)
@@ -32,7 +36,7 @@ static void header(uint16_t type, uint16_t flags, uint32_t length,
 				 0, htole64(sequence) };
 
 	memset(&say, 0, sizeof(say));
-	memcpy(say.header, &h, sizeof(h));
+	memcpy(say.bytes, &h, sizeof(h));
 	say.count = sizeof(h);
 }
 
@@ -57,11 +61,30 @@ static void malformed(struct rig *r)
 	assert_int_equal(r->server.got_count, 0);
 }
 
-static void test_header_in_pieces(void **state)
+static bool two_arrived(struct rig *r)
+{
+	return r->server.got_count == 2;
+}
+
+/* Records that end anywhere, in the middle of a header and across two. */
+static void headers_in_pieces(struct rig *r, int piece)
 {
 	header(WIRE_HEARTBEAT, 0, 0, 0);
-	say.piecewise = true;
-	raw_frame(*state, one_arrived);
+	memcpy(say.bytes + WIRE_HEADER_BYTES, say.bytes, WIRE_HEADER_BYTES);
+	say.bytes[WIRE_HEADER_BYTES + 16] = 1; /* its sequence number */
+	say.count *= 2;
+	say.piece = piece;
+	raw_frame(r, two_arrived);
+}
+
+static void test_headers_byte_by_byte(void **state)
+{
+	headers_in_pieces(*state, 1);
+}
+
+static void test_headers_across_records(void **state)
+{
+	headers_in_pieces(*state, 11);
 }
 
 static void test_oversize_length(void **state)
@@ -161,7 +184,8 @@ static void test_garbage_inside_a_session(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		LINK_TEST(test_header_in_pieces),
+		LINK_TEST(test_headers_byte_by_byte),
+		LINK_TEST(test_headers_across_records),
 		LINK_TEST(test_oversize_length),
 		LINK_TEST(test_largest_length),
 		LINK_TEST(test_wrong_sequence),

@@ -132,17 +132,6 @@ static void test_listener_may_be_closed_while_accepting(void **state)
 	run_until(r, ten_arrived);
 }
 
-static void test_listener_closed_with_handshakes_pending(void **state)
-{
-	struct rig *r = *state;
-
-	both(r);
-	run_for(r, 300);
-	link_listener_close(r->listener);
-	r->listener = NULL;
-	run_for(r, 20000);
-}
-
 static void say_http_error(struct raw *w)
 {
 	static const char text[] = "HTTP/1.1 400 Bad Request\r\n"
@@ -192,6 +181,20 @@ static void test_browser_at_the_listener(void **state)
 static void say_nothing(struct raw *w)
 {
 	read_to_the_end(w->fd);
+}
+
+static void test_listener_closed_with_handshakes_pending(void **state)
+{
+	struct rig *r = *state;
+	uint64_t start_us = clock_now_us();
+
+	raw_client(r, (struct raw){ .act = say_nothing });
+	run_for(r, 20000);
+	link_listener_close(r->listener);
+	r->listener = NULL;
+	run_until(r, raw_finished);
+	raw_join(r);
+	assert_true(clock_now_us() - start_us < 3000000);
 }
 
 static bool listener_logged_timeout(struct rig *r)
@@ -275,6 +278,31 @@ static void test_server_with_an_expired_certificate(void **state)
 	raw_join(r);
 }
 
+static void send_much(struct end *e)
+{
+	send_bulk(e, 40, WIRE_PAYLOAD_MAX);
+}
+
+/* A peer that refuses us and hangs up at once, so that our sends fail. */
+static void test_refusal_is_read_though_sending_failed(void **state)
+{
+	struct rig *r = *state;
+
+	raw_server(r, (struct raw){ .tls = true,
+				    .host = "alpha",
+				    .verify = true,
+				    .act = hang_up });
+	r->client.on_up = send_much;
+	connect_as(r, identity(r->dirs->ours, "beta"), "127.0.0.1");
+	run_until(r, client_down);
+	raw_join(r);
+	assert_int_equal(r->client.ups, 1);
+	assert_int_equal(r->client.err, -EACCES);
+	assert_string_equal(r->client.why,
+			    "the peer refused our certificate: unknown CA");
+	assert_int_equal(r->client.released_at_down, 40);
+}
+
 static bool listener_logged_expired(struct rig *r)
 {
 	return logged(r, "connection from 127.0.0.1: the peer's certificate "
@@ -318,14 +346,15 @@ int main(void)
 		LINK_TEST(test_wrong_name),
 		LINK_TEST(test_unwanted_link_is_ended),
 		LINK_TEST(test_listener_may_be_closed_while_accepting),
-		LINK_TEST(test_listener_closed_with_handshakes_pending),
 		LINK_TEST(test_peer_is_a_web_server),
 		LINK_TEST(test_browser_at_the_listener),
+		LINK_TEST(test_listener_closed_with_handshakes_pending),
 		LINK_TEST(test_silent_client_is_not_waited_for),
 		LINK_TEST(test_silent_server_is_not_waited_for),
 		LINK_TEST(test_server_hangs_up_in_the_handshake),
 		LINK_TEST(test_strangers_do_not_keep_the_peer_out),
 		LINK_TEST(test_server_with_an_expired_certificate),
+		LINK_TEST(test_refusal_is_read_though_sending_failed),
 		LINK_TEST(test_client_with_an_expired_certificate),
 		LINK_TEST(test_client_without_a_certificate),
 	};

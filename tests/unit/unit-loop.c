@@ -477,6 +477,12 @@ static void *post_late(void *arg)
 	return NULL;
 }
 
+static long cpu_us(const struct rusage *u)
+{
+	return (u->ru_utime.tv_sec + u->ru_stime.tv_sec) * 1000000 +
+	       u->ru_utime.tv_usec + u->ru_stime.tv_usec;
+}
+
 static void test_idle_loop_sleeps_and_is_woken(void **state)
 {
 	struct rig *r = *state;
@@ -489,6 +495,7 @@ static void test_idle_loop_sleeps_and_is_woken(void **state)
 	getrusage(RUSAGE_THREAD, &after);
 	pthread_join(t, NULL);
 	assert_true(after.ru_nvcsw - before.ru_nvcsw < 10);
+	assert_true(cpu_us(&after) - cpu_us(&before) < 10000);
 }
 
 static void got_signal(void *arg, int number)
