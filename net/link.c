@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -88,6 +89,12 @@ void link_end(struct link *l, int err, const char *fmt, ...)
 	}
 	l->state = LINK_ENDED;
 	loop_timer_stop(l->loop, &l->deadline);
+	/*
+	 * A request that the kernel has tried often enough blocks in a thread
+	 * of the kernel's, where a cancellation may miss it; this does not.
+	 */
+	if (l->send_op.busy || l->recv_op.busy)
+		shutdown(l->fd, SHUT_RDWR);
 	loop_cancel(l->loop, &l->connect_op);
 	loop_cancel(l->loop, &l->send_op);
 	loop_cancel(l->loop, &l->recv_op);
