@@ -20,6 +20,8 @@ enum {
 	CLIENTS_MAX = 16,
 	COMMAND_BYTES = 64,
 	CLIENT_TIMEOUT_US = 2 * 1000 * 1000,
+	PROBE_TRIES = 40,
+	PROBE_EVERY_US = 50 * 1000,
 };
 
 struct client {
@@ -168,19 +170,36 @@ static void accepted(void *arg, int fd)
 	loop_accept(c->loop, &c->accept, c->fd);
 }
 
+/*
+ * Whether nobody listens there any more.  What a process had in its io_uring
+ * outlives it by a moment: there connections are made and end without a word.
+ */
+static bool left_behind(const char *path)
+{
+	unsigned int tries;
+
+	for (tries = 0; tries < PROBE_TRIES; tries++) {
+		json_t *reply = NULL;
+		int err = control_call(path, "status", &reply);
+
+		json_decref(reply);
+		if (err == -ECONNREFUSED)
+			return true;
+		if (!err || err == -EAGAIN)
+			return false; /* it answers, or is only slow */
+		clock_sleep_us(PROBE_EVERY_US);
+	}
+	return false;
+}
+
 /* Replaces what a dead process left, never what a living one listens on. */
 static int bind_path(int fd, const struct sockaddr_un *addr)
 {
-	json_t *reply = NULL;
-	int err;
-
 	if (!bind(fd, (const struct sockaddr *)addr, sizeof(*addr)))
 		return 0;
 	if (errno != EADDRINUSE)
 		return -errno;
-	err = control_call(addr->sun_path, "status", &reply);
-	json_decref(reply);
-	if (err != -ECONNREFUSED)
+	if (!left_behind(addr->sun_path))
 		return -EADDRINUSE;
 	unlink(addr->sun_path);
 	return bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? -errno :

@@ -22,6 +22,8 @@
 #include "base/log.h"
 #include "engine/secondary_daemon_impl.h"
 
+enum { PORT_PATIENCE_US = 2 * 1000 * 1000, PORT_RETRY_US = 50 * 1000 };
+
 /* --- the admitted primary ----------------------------------------------- */
 
 void secondary_daemon_pace(struct secondary_daemon *sd)
@@ -281,13 +283,18 @@ static int sweep(void)
 	return err;
 }
 
+/* The port of a process that was killed is free a moment later. */
 static int start_listening(struct secondary_daemon *sd, const char *address)
 {
-	int err = link_listen(sd->d.loop, sd->d.identity,
-			      address[0] ? address : NULL, sd->port,
-			      secondary_visitor_arrived, sd, &sd->listener,
-			      &sd->port);
+	uint64_t until = clock_now_us() + PORT_PATIENCE_US;
+	int err;
 
+	while ((err = link_listen(sd->d.loop, sd->d.identity,
+				  address[0] ? address : NULL, sd->port,
+				  secondary_visitor_arrived, sd, &sd->listener,
+				  &sd->port)) == -EADDRINUSE &&
+	       clock_now_us() < until)
+		clock_sleep_us(PORT_RETRY_US);
 	if (err)
 		log_error("cannot listen on %s port %u: %s",
 			  address[0] ? address : "any address", sd->port,
