@@ -14,6 +14,8 @@
 set -u
 export LC_ALL=C
 
+# shellcheck disable=SC2034 # variables for the tests
+
 name=$(basename "$0" .test)
 colod=${COLOD_FAKE:-${abs_top_builddir:-.}/tests/pair/colod-fake}
 patience=${COLOD_PAIR_PATIENCE:-20} # seconds, for what should take none
@@ -120,7 +122,7 @@ run_host() {	# host command options and operands
 	local host=$1
 	shift
 	FAKE_STATUS=$dir/status.$host "$colod" "$@" </dev/null \
-		>>"$dir/$host.log" 2>&1 &
+		>>"$dir/$host.log" 2>&1 3>&- &
 	pid[$host]=$!
 }
 
@@ -188,6 +190,21 @@ dies() {	# host
 	[ -z "$guard" ] || until_true gone "$guard"
 }
 
+# A wire between the two, for `echo WORD >&3` (see peer.py).
+wire() {	# bytes-a-second when slow
+	needs python3
+	mkfifo "$dir/wire.in"
+	python3 "$(dirname "$0")/peer.py" forward "$port" "$1" \
+		<"$dir/wire.in" >"$dir/wire.out" 2>"$dir/wire.log" 3>&- &
+	wire_pid=$!
+	others+=("$wire_pid")
+	exec 3>"$dir/wire.in"
+	until_true has_port "$dir/wire.out"
+}
+
+# A helper has told where it listens.
+has_port() { read -r peer_port <"$1"; } 2>/dev/null
+
 # --- the guest -------------------------------------------------------------
 
 fate() {	# host word, or none
@@ -202,6 +219,12 @@ pulse() {
 	local sum still
 	read -r sum still <"$dir/pulse"
 	echo "$((10#$sum)) $((10#$still / 1000))"
+}
+
+runs_on() {	# sum: of a moment before
+	local now
+	now=$(pulse)
+	[ "${now% *}" -gt "$1" ]
 }
 
 # The last takeover: whole, of just the instant that its epoch was captured at,

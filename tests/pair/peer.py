@@ -13,8 +13,9 @@ and then does what SCENARIO says; a secondary listens on a port that it prints
 and does so when its moment has come.  Then each prints how the other side
 ended the connection: "BYE reason text" or "closed".
 
-`forward` prints a port too.  What comes in there goes on to PORT, no faster
-than the rate from the moment that a line comes in on standard input.
+`forward` prints a port too; what comes in there goes on to PORT.  It obeys words
+on standard input: "slow" and "fast" set whether the rate holds for what goes to
+PORT, "cut" ends all connections of the moment.
 
 Written from colod-stream(7).  Needs libxxhash for the checksums.
 """
@@ -393,12 +394,13 @@ def secondary(prefix, scenario):
 
 
 class Wire:
-    """One direction is slow, once told to be."""
+    """Between two ports; one direction is slow when told to be."""
 
     def __init__(self, port, rate):
         self.port = int(port)
         self.rate = int(rate)
         self.slow = threading.Event()
+        self.ends = []
 
     def pump(self, source, sink, limited):
         try:
@@ -412,7 +414,11 @@ class Wire:
                     time.sleep(len(data) / self.rate)
         except OSError:
             pass
-        for end in (source, sink):
+        self.cut((source, sink))
+
+    @staticmethod
+    def cut(ends):
+        for end in ends:
             try:
                 end.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -428,14 +434,24 @@ class Wire:
         threading.Thread(target=self.listen_to_stdin, daemon=True).start()
         while True:
             near, _ = listener.accept()
-            far = socket.create_connection(("127.0.0.1", self.port))
+            try:
+                far = socket.create_connection(("127.0.0.1", self.port))
+            except OSError:
+                near.close()
+                continue
+            self.ends += near, far
             for arguments in ((near, far, True), (far, near, False)):
                 threading.Thread(target=self.pump, args=arguments,
                                  daemon=True).start()
 
     def listen_to_stdin(self):
-        for _ in sys.stdin:
-            self.slow.set()
+        for word in sys.stdin:
+            if word == "slow\n":
+                self.slow.set()
+            elif word == "fast\n":
+                self.slow.clear()
+            else:
+                self.cut(self.ends)
 
 
 def main():
