@@ -144,7 +144,7 @@ static void wind_up(struct primary *p)
 	if (p->wind == WIND_AFTER_SHUTDOWN &&
 	    wind_job(p, p->guest_down, ENV_JOB_AFTER_SHUTDOWN))
 		return;
-	if (p->link_up)
+	if (p->link)
 		return;
 	if (p->guest_again) {
 		p->guest_again = false;
@@ -309,7 +309,7 @@ static void on_link_down(struct primary *p, const struct event *e)
 {
 	char why[sizeof(p->peer_said)];
 
-	p->link_up = false;
+	p->link = false;
 	primary_timer(p, ENV_TIMER_HEARTBEAT, 0);
 	/* What was said last is worth more than how the socket ended. */
 	snprintf(why, sizeof(why), "%s",
@@ -332,6 +332,7 @@ static void connect_now(struct primary *p, const char *why)
 		go_quietly(p, PRIMARY_CONNECTING, why);
 	else
 		go(p, PRIMARY_CONNECTING, why);
+	p->link = true;
 	p->env.ops->connect(p->env.arg);
 }
 
@@ -346,7 +347,6 @@ static void on_link_up(struct primary *p)
 		.session = p->session,
 	};
 
-	p->link_up = true;
 	p->greeted = false;
 	snprintf(h.host, sizeof(h.host), "%s", p->cfg.host);
 	p->env.ops->send(p->env.arg, hello_encode(&h));

@@ -61,7 +61,7 @@ struct primary {
 	unsigned int state; /* enum primary_state */
 	uint64_t session; /* ours, in HELLO */
 
-	bool link_up; /* authenticated; HELLO may not have been exchanged */
+	bool link; /* from the attempt to make it until it is down */
 	bool greeted; /* the peer's HELLO was accepted */
 	bool was_protected; /* ever: from then on failures are retried */
 	bool standby_may_exist; /* on the peer: arbitration is needed */
