@@ -64,7 +64,11 @@ static void set_timer(void *arg, enum env_timer t, uint64_t at_us)
 
 static void connect_peer(void *arg)
 {
-	note(arg, "connect");
+	struct script *s = arg;
+
+	assert_int_equal(s->link, NO_LINK);
+	note(s, "connect");
+	s->link = CONNECTING;
 }
 
 static void send_frame(void *arg, struct frame_buf *b)
@@ -93,7 +97,11 @@ static void send_frame(void *arg, struct frame_buf *b)
 
 static void disconnect_peer(void *arg, const struct bye *bye)
 {
-	note(arg, "disconnect %s", bye ? wire_reason_name(bye->reason) : "-");
+	struct script *s = arg;
+
+	note(s, "disconnect %s", bye ? wire_reason_name(bye->reason) : "-");
+	if (s->link != NO_LINK)
+		s->link = LINK_CLOSING;
 }
 
 /* The guest's thread has one job of these at a time; see engine/env.h. */
@@ -114,10 +122,13 @@ static void start_job(void *arg, enum env_job job, uint64_t epoch)
 		note(s, "%s %" PRIu64, job_names[job], epoch);
 	else
 		note(s, "%s", job_names[job]);
-	if (job == ENV_JOB_ENCODE) {
-		assert_true(s->jobs[job] < WIRE_INFLIGHT_MAX);
+	assert_true(s->jobs[job] < WIRE_INFLIGHT_MAX);
+	if (job == ENV_JOB_CAPTURE)
+		s->capturing = epoch;
+	else if (job == ENV_JOB_ENCODE)
 		s->encoding[s->jobs[job]] = epoch;
-	}
+	else if (job == ENV_JOB_APPLY)
+		s->applying[s->jobs[job]] = epoch;
 	s->jobs[job]++;
 	s->cancelled[job] = false;
 	assert_true(guest_jobs(s) <= 1);
@@ -241,6 +252,10 @@ uint64_t elapsed(const struct script *s)
 void event(struct script *s, const struct event *e)
 {
 	assert_false(s->finished);
+	if (e->type == EVENT_LINK_UP || e->type == EVENT_DOMAIN)
+		s->link = LINK_UP;
+	else if (e->type == EVENT_LINK_DOWN)
+		s->link = NO_LINK;
 	if (s->is_secondary) {
 		secondary_event(&s->secondary, e);
 		return;
@@ -363,6 +378,10 @@ static void done_event(struct script *s, const struct event *e)
 		assert_int_equal(s->encoding[0], e->epoch);
 		memmove(s->encoding, s->encoding + 1,
 			sizeof(s->encoding) - sizeof(s->encoding[0]));
+	} else if (e->job == ENV_JOB_APPLY) {
+		assert_int_equal(s->applying[0], e->epoch);
+		memmove(s->applying, s->applying + 1,
+			sizeof(s->applying) - sizeof(s->applying[0]));
 	}
 	event(s, e);
 }

@@ -40,8 +40,11 @@ struct script {
 	unsigned int heartbeats;
 	unsigned int jobs[ENV_JOBS]; /* under way */
 	bool cancelled[ENV_JOBS];
+	uint64_t capturing; /* the epoch of the CAPTURE under way */
 	uint64_t encoding[WIRE_INFLIGHT_MAX]; /* epochs, in order */
+	uint64_t applying[WIRE_INFLIGHT_MAX]; /* the same */
 	unsigned int in_flight_max;	      /* most that were ever */
+	enum { NO_LINK, CONNECTING, LINK_UP, LINK_CLOSING } link;
 	bool finished;
 	int exit_status;
 

@@ -465,6 +465,18 @@ static void test_stop_drops_what_is_queued(void **state)
 	assert_int_equal(r->error_count, 0);
 }
 
+/* It was decoded, but the loop has not heard of it yet. */
+static void test_stop_behind_a_whole_epoch(void **state)
+{
+	struct rig *r = *state;
+
+	put_epoch(r, 1, 10);
+	clock_sleep_us(50 * 1000);
+	intake_stop(r->intake);
+	loop_for(r->loop, 5000);
+	assert_int_equal(r->stored_count, 0);
+}
+
 static void test_stop_while_it_waits_for_a_store(void **state)
 {
 	struct rig *r = *state;
@@ -515,6 +527,7 @@ int main(void)
 		TEST(test_frame_of_no_epoch),
 		TEST(test_end_without_an_end),
 		TEST(test_stop_drops_what_is_queued),
+		TEST(test_stop_behind_a_whole_epoch),
 		TEST(test_stop_while_it_waits_for_a_store),
 		TEST(test_close_inside_an_epoch),
 	};

@@ -419,7 +419,7 @@ static void test_guest_ends_while_connecting_again(void **state)
 		run_until(s, due(s, ENV_TIMER_RETRY));
 		expect(s, "status; connect");
 		done_guest(s, ENV_JOB_STATUS, 0, endings[i].status);
-		guest_ended(s, &endings[i], false);
+		guest_ended(s, &endings[i], true);
 	}
 }
 
@@ -463,6 +463,22 @@ static void test_reboot_is_protected_again(void **state)
 	ack(s, 0, 0);
 	expect(s, "send HELLO; sync; capture 1");
 	expect_state(s, "protected");
+}
+
+/* One connection at a time: that of before has to end. */
+static void test_reboot_while_connecting_again(void **state)
+{
+	struct script *s = *state;
+
+	to_unprotected(s);
+	run_until(s, due(s, ENV_TIMER_RETRY));
+	expect(s, "status; connect");
+	done_guest(s, ENV_JOB_STATUS, 0, GUEST_REBOOT);
+	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
+	done_again(s, true);
+	expect(s, "disconnect REBOOT; release; after-shutdown");
+	link_down(s, "given up");
+	expect(s, "connect");
 }
 
 static void test_stop_between_reboot_and_protection(void **state)
@@ -560,6 +576,7 @@ static void test_bye_while_protected(void **state)
 		expect(s, "disconnect ENDED");
 		expect_state(s, "unprotected");
 		assert_int_equal(due(s, ENV_TIMER_RETRY), RETRY_US);
+		assert_int_equal(due(s, ENV_TIMER_LOST), 0);
 	}
 	script_primary(s);
 	to_protected_idle(s);
@@ -664,7 +681,10 @@ static void test_stop_while_connecting(void **state)
 	simple(s, EVENT_START);
 	simple(s, EVENT_STOP);
 	expect(s, "connect; disconnect ENDED; release");
-	released(s, "finish 0");
+	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
+	expect(s, ""); /* the attempt has to end first */
+	link_down(s, "given up");
+	expect(s, "finish 0");
 }
 
 static void test_stop_while_synchronising(void **state)
@@ -785,6 +805,7 @@ int main(void)
 		SCRIPT_TEST(test_guest_ends_while_connecting_again),
 		SCRIPT_TEST(test_guest_ends_while_fencing),
 		SCRIPT_TEST(test_reboot_is_protected_again),
+		SCRIPT_TEST(test_reboot_while_connecting_again),
 		SCRIPT_TEST(test_stop_between_reboot_and_protection),
 		SCRIPT_TEST(test_running_guest_changes_nothing),
 		SCRIPT_TEST(test_bye_before_protection_ends_it),

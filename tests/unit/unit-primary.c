@@ -186,6 +186,12 @@ static void test_ack_of_a_partial_epoch_is_unexpected(void **state)
 	script_primary(s);
 	to_protected(s);
 	captured(s, 1, 0, true);
+	ack(s, 1, 0);
+	expect(s, "encode 1; disconnect PROTOCOL");
+
+	script_primary(s);
+	to_protected(s);
+	captured(s, 1, 0, true);
 	done(s, ENV_JOB_ENCODE, 1, 0, NULL);
 	expect(s, "encode 1; capture 1");
 	ack(s, 1, 0);

@@ -454,6 +454,13 @@ static void test_stop_while_a_primary_waits(void **state)
 	link_down(s, "closed");
 	done(s, ENV_JOB_DESTROY, 0, 0, NULL);
 	expect(s, "finish 0");
+
+	script_secondary(s);
+	to_lost(s);
+	domain_of(s, "web", 1);
+	simple(s, EVENT_STOP);
+	done(s, ENV_JOB_DESTROY, 0, 0, NULL);
+	expect(s, "destroy; disconnect ENDED; finish 0");
 }
 
 int main(void)
