@@ -41,7 +41,7 @@ enum {
 	HEADER = 16,
 	PART_WORDS = (WORDS - HEADER) / PARTS,
 	VERIFY_PER_TURN = 16,
-	TURN_US = 1000,
+	TURN_US = 4000,
 	/* Under emulation a turn itself takes up to 8 ms now and then. */
 	GAP_US = 10000,
 	REPORT_US = 200000,

@@ -14,6 +14,7 @@
 # each host says: HOST.console (Xen and dom0), HOST.colod (its log), HOST.guest
 # (the consoles of its guests), each line with the time of its arrival here.
 
+# shellcheck disable=SC2154 # cache is set by lab_build
 lab_cpu=${COLOD_LAB_CPU:-qemu64,+svm,+npt,+rdrand,+ssse3,+sse4.1,+sse4.2,+aes}
 lab_cpus=${COLOD_LAB_CPUS:-1}
 

@@ -1,0 +1,346 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What a scenario needs: `. lib.sh; begin NAME`, then the words below.
+#
+# Each scenario makes a lab of its own, unless COLOD_LAB_DIR names one that run.sh
+# made for several: then it only switches on the hosts that the scenario before
+# has killed.  Exit status 0 passed, 1 failed, 77 this machine lacks something.
+# What a failed scenario leaves (with COLOD_LAB_KEEP=1, any scenario) is copied
+# to a folder of its own, which the last line names.
+#
+# shellcheck disable=SC2034 # variables for the scenarios
+
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/build.sh"
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/host.sh"
+
+# Generous: under emulation on a busy machine a host may be late by half a
+# second.  (Both hosts idle and a third load on two cores: 180 ms at most.)
+heartbeat=${COLOD_LAB_HEARTBEAT:-100}
+lost_after=${COLOD_LAB_LOST_AFTER:-15}
+loss_ms=$((heartbeat * lost_after))
+
+say() { echo "$test_name: $*"; }
+
+fail() {
+	echo "$test_name: FAILED: $*" >&2
+	exit 1
+}
+
+# --- beginning and end -----------------------------------------------------
+
+begin() {	# name [hosts]
+	local host hosts=${2:-a b}
+	test_name=$1
+	lab_find_tools
+	lab_find_colod
+	lab_build || exit
+	trap test_end EXIT
+	trap 'echo "$test_name: interrupted" >&2; exit 1' INT TERM HUP
+	test_deadline "${COLOD_LAB_TIMEOUT:-600}" $$ &
+	deadline_pid=$!
+	disown
+	lab_dir=${COLOD_LAB_DIR:-}
+	if [ -n "$lab_dir" ]; then
+		lab_new_logs
+	else
+		lab_up || exit
+	fi
+	for host in $hosts; do
+		host_alive "$host" || host_on "$host" || exit
+	done
+	for host in $hosts; do
+		host_wait "$host" || fail "host $host did not boot"
+	done
+	begun=$(now)
+}
+
+# The logs of the scenario before go; the stampers open new ones.
+lab_new_logs() {
+	local f
+	rm -rf "$lab_dir/log"
+	mkdir "$lab_dir/log"
+	for f in "$lab_dir"/*.stamp.pid; do
+		[ -e "$f" ] && kill -HUP "$(cat "$f")" 2>/dev/null
+	done
+}
+
+test_deadline() {
+	sleep "$1" &
+	trap 'kill $!; exit' TERM
+	wait
+	echo "$test_name: over its time of $1 s" >&2
+	kill -TERM "$2"
+}
+
+test_end() {
+	local status=$?
+	trap '' INT TERM HUP
+	kill "$deadline_pid" 2>/dev/null
+	[ $status -eq 0 ] || [ $status -eq 77 ] || keep_logs
+	[ $status -ne 0 ] || [ -z "${COLOD_LAB_KEEP:-}" ] || keep_logs
+	if [ -n "${COLOD_LAB_DIR:-}" ]; then
+		hosts_clean
+	else
+		lab_down
+	fi
+	exit $status
+}
+
+keep_logs() {
+	local kept host
+	[ -d "${lab_dir:-}/log" ] || return
+	kept=$(mktemp -d "${TMPDIR:-/tmp}/$test_name.XXXXXX") || return
+	cp -r "$lab_dir"/log/. "$lab_dir"/*.qemu "$kept/"
+	for host in a b; do
+		# shellcheck disable=SC2016 # for dom0's shell
+		host_alive $host && on_seconds=20 on $host '
+			xl list -v; xl vcpu-list; colod status --json; ps
+			losetup -a; brctl show; dmesg; xl dmesg | tail -n 100
+			xenstore-ls -fp; tail -n 30 /var/log/xen/*.log' \
+			>"$kept/$host.state" 2>&1
+	done
+	for host in a b; do
+		[ -s "$kept/$host.colod" ] || continue
+		echo "--- the end of the log of colod on $host:" >&2
+		tail -n 6 "$kept/$host.colod" >&2
+	done
+	echo "$test_name: consoles and logs are kept in $kept" >&2
+}
+
+# Back to two hosts without a guest or a colod, for the next scenario.  A host
+# on which that fails is switched off.
+hosts_clean() {
+	local host
+	wire_mend
+	for host in a b; do
+		host_alive $host || continue
+		# shellcheck disable=SC2016 # for dom0's shell
+		on_seconds=30 on $host '
+			for f in /run/lab.*.pid; do
+				[ -e "$f" ] && kill -9 "$(cat "$f")"
+			done
+			for d in $(xl list | awk "NR > 2 { print \$2 }"); do
+				xl destroy $d
+			done
+			i=0
+			while pidof colod colod-guard && [ $((i += 1)) -lt 50 ]; do
+				usleep 100000
+			done
+			rm -rf /run/lab.* /run/colod /tmp/*
+			[ "$(xl list | wc -l)" = 2 ] && ! pidof colod colod-guard' \
+			>/dev/null 2>&1 || host_kill $host
+	done
+}
+
+# --- waiting ---------------------------------------------------------------
+
+# Seconds from $1 to $2 (default now), with three digits.
+elapsed() {
+	awk -v a="$1" -v b="${2:-$(now)}" 'BEGIN { printf "%.3f", b - a }'
+}
+
+wait_until() {	# seconds, what for, command...
+	local end=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "waited in vain for $what"
+		sleep 0.05
+	done
+}
+
+# The first line of LOG (such as a.colod) after its mark that matches: $found,
+# and the time of its arrival $found_at.
+find_log() {	# log, pattern
+	found=$(tail -n "+$((${log_mark[$1]:-0} + 1))" "$lab_dir/log/$1" \
+		2>/dev/null | grep -m 1 -E -e "$2") || return
+	found_at=${found%% *}
+}
+
+wait_log() {	# seconds, log, pattern
+	wait_until "$1" "\"$3\" in the log $2" find_log "$2" "$3"
+}
+
+# From here on, LOG is looked at only after what it holds now.
+declare -A log_mark
+mark() {
+	log_mark[$1]=$(wc -l <"$lab_dir/log/$1" 2>/dev/null || echo 0)
+}
+
+no_log() {	# log, pattern
+	! find_log "$1" "$2" || fail "unexpected in the log $1: $found"
+}
+
+# --- colod -----------------------------------------------------------------
+
+# Starts `colod ROLE` in the background of a host, with the lab's certificates
+# and timing; more options and operands follow.  Its log goes to HOST.colod, its
+# exit status too.  With $colod_env, in that environment.
+colod_start() {	# host, role, arguments...
+	local host=$1 role=$2 certs=${colod_certs:-/certs}
+	shift 2
+	on "$host" "echo 'lab: starting colod $role $*' >/run/colod.log
+		setsid sh -c 'env ${colod_env:-} colod $role \
+			--cert $certs/$host.crt --key $certs/$host.key \
+			--ca $certs/ca.crt --heartbeat=$heartbeat \
+			--lost-after=$lost_after $* >/run/colod.log 2>&1 &
+			echo \$! >/run/lab.$role.pid
+			wait \$!
+			echo \"lab: colod $role ended with status \$?\" \
+				>/run/colod.log' </dev/null >/dev/null 2>&1 &
+		i=0
+		until [ -s /run/lab.$role.pid ] || [ \$((i += 1)) -gt 100 ]; do
+			usleep 20000
+		done" || fail "colod $role could not be started on $host"
+}
+
+colod_signal() {	# host, role, signal
+	on "$1" "kill -$3 \$(cat /run/lab.$2.pid)"
+}
+
+# A secondary on b, a primary on a for the guest; returns when it is protected.
+protect() {	# with $secondary_options and $primary_options
+	# shellcheck disable=SC2086 # several words
+	colod_start b secondary ${secondary_options:-}
+	wait_log 30 b.colod "listening on"
+	# shellcheck disable=SC2086 # several words
+	colod_start a primary ${primary_options:---interval=300} guest 10.9.0.2
+	wait_protected
+}
+
+wait_protected() {
+	wait_log 240 a.colod "-> protected"
+}
+
+# Runs a primary that is expected to refuse: $said is all it said, $ended its
+# exit status.
+primary_refuses() {	# arguments...
+	ended=0
+	said=$(on a "timeout 60 colod primary \
+		--cert ${colod_certs:-/certs}/a.crt \
+		--key ${colod_certs:-/certs}/a.key \
+		--ca ${colod_certs:-/certs}/ca.crt $* 2>&1") || ended=$?
+}
+
+said_has() {	# pattern
+	grep -q -E -e "$1" <<<"$said" ||
+		fail "expected \"$1\", but colod said: $said"
+}
+
+# Waits for the end of a colod and checks the status it ended with.
+colod_ended() {	# host, role, status
+	wait_log 60 "$1.colod" "lab: colod $2 ended"
+	[ "${found##* }" = "$3" ] ||
+		fail "colod $2 on $1 ended with status ${found##* }, not $3"
+}
+
+status_json() { on "$1" "colod status --json" | tr -d '\n'; }
+
+# A number or word of the status; all keys but "last" are unique.
+json_field() {	# json, key
+	sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",}]*\).*/\1/p" <<<"$1"
+}
+
+status() { json_field "$(status_json "$1")" "$2"; }
+
+state_is() { [ "$(status "$1" state)" = "$2" ]; }
+
+wait_state() {	# seconds, host, state
+	wait_until "$1" "state $3 on $2" state_is "$2" "$3"
+}
+
+# The domains of a host but domain 0, in one line.
+domains() { on "$1" "xl list" | awk 'NR > 2 { print $1 }' | xargs; }
+
+domains_are() { [ "$(domains "$1")" = "${2:-}" ]; }
+
+# Does Xen record which pages the guest on this host writes?
+log_dirty() {
+	on "$1" "xl debug-keys q; xl dmesg -c" |
+		awk -v id="$(on "$1" "xl domid guest")" '
+			/General information for domain/ {
+				mine = ($NF + 0 == id) }
+			mine && /paging assistance/ && /log_dirty/ { yes = 1 }
+			END { exit !yes }'
+}
+
+# --- the guest -------------------------------------------------------------
+
+guest_config='
+type="pvh"
+kernel="/guest/vmlinuz"
+ramdisk="/guest/guest.cpio.gz"
+memory=128
+vcpus=1
+vif=["mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"]
+disk=["format=raw,vdev=xvda,access=rw,script=lab-disk,target=/guest/disk.img"]
+extra="console=hvc0 quiet loglevel=2 mitigations=off check_mib=16 check_rate=500"'
+
+# Makes the guest on a host and waits for its witness.
+guest_start() {	# host
+	on "$1" "echo 'name=\"guest\"$guest_config' >/root/guest.cfg
+		xl create /root/guest.cfg" >/dev/null 2>"$lab_dir/xl.err" ||
+		fail "the guest could not be created: $(cat "$lab_dir/xl.err")"
+	wait_log 60 "$1.guest" "check line="
+}
+
+# The last line of the guest's witness on this host, or a field of it.
+guest_last() { grep ' check line=' "$lab_dir/log/$1.guest" | tail -n 1; }
+line_field() { sed -n "s/.* $2=\([0-9]*\).*/\1/p" <<<"$1"; }
+guest_field() { line_field "$(guest_last "$1")" "$2"; }
+
+# The guest goes on: a line arrives that is newer than this moment, and it has
+# seen all of its memory twice since, without a fault.
+guest_goes_on() {	# host
+	local passes
+	passes=$(guest_field "$1" passes)
+	wait_until 120 "the guest on $1 to verify its memory twice" \
+		guest_passed "$1" $((passes + 2))
+	guest_sound "$1"
+}
+
+guest_passed() { [ "$(guest_field "$1" passes)" -ge "$2" ]; }
+
+guest_sound() {	# host
+	local line
+	line=$(guest_last "$1")
+	! grep -q 'check ERROR' "$lab_dir/log/$1.guest" ||
+		fail "$(grep -m 1 'check ERROR' "$lab_dir/log/$1.guest")"
+	[ "$(line_field "$line" errors)" = 0 ] || fail "memory errors: $line"
+	[ "$(line_field "$line" disk_errors)" = 0 ] || fail "disk errors: $line"
+}
+
+# The guest's own pauses of 10 ms and more between two times, in microseconds,
+# one a line.
+guest_pauses() {	# host, from [, to]
+	awk -v from="$2" -v to="${3:-9e9}" '
+		/ check line=/ && $1 >= from && $1 <= to {
+			sub(/.*gaps_us=/, "")
+			n = split($0, gap, ",")
+			for (i = 1; i <= n; i++)
+				print gap[i]
+		}' "$lab_dir/log/$1.guest"
+}
+
+# "median 48.1 ms, worst 93.0 ms of 57" of the numbers on standard input.
+summary_ms() {
+	sort -n | awk '{ v[NR] = $1 / 1000 }
+		END {
+			if (NR == 0)
+				print "none"
+			else
+				printf "median %.1f ms, worst %.1f ms of %d\n",
+					v[int((NR + 1) / 2)], v[NR], NR
+		}'
+}
+
+# Tells the guest to power off, reboot or crash, over its console.
+guest_tell() {	# host, word
+	on "$1" "echo $2 >\$(xenstore-read \
+		/local/domain/\$(xl domid guest)/console/tty)"
+}
+
+guest_answers_ping() {	# from host
+	on "$1" "ping -c 1 -W 1 10.9.0.10" >/dev/null
+}
