@@ -41,6 +41,7 @@ static void image_moved(void *arg, uint64_t bytes)
 static void sync_finish(struct primary_daemon *pd)
 {
 	struct guest_job *j = pd->sync_result;
+	struct event e = { .type = EVENT_DONE, .job = ENV_JOB_SYNC };
 
 	pd->sync_result = NULL;
 	if (!j->err) {
@@ -50,7 +51,10 @@ static void sync_finish(struct primary_daemon *pd)
 	}
 	image_sender_close(pd->image);
 	pd->image = NULL;
-	daemon_done(&pd->d, ENV_JOB_SYNC, 0, j->err, j->error.text);
+	e.error = j->err;
+	e.text = j->error.text[0] ? j->error.text : NULL;
+	e.guest = j->guest;
+	primary_event(&pd->machine, &e);
 	free(j);
 }
 
