@@ -162,12 +162,14 @@ static inline void run_until(struct rig *r, bool (*done)(struct rig *r))
 	r->give_up_us = clock_now_us() + PATIENCE_US;
 	loop_timer_start(r->loop, &r->watch, 0);
 	assert_int_equal(loop_run(r->loop), 0);
-	if (r->gave_up)
-		fail_msg("client: %d ups, %d downs (%s), %zu frames; "
-			 "server: %d ups, %d downs (%s), %zu frames",
-			 r->client.ups, r->client.downs, r->client.why,
-			 r->client.got_count, r->server.ups, r->server.downs,
-			 r->server.why, r->server.got_count);
+	if (!r->gave_up)
+		return;
+	dup2(r->stderr_fd, STDERR_FILENO);
+	fail_msg("client: %d ups, %d downs (%s), %zu frames; "
+		 "server: %d ups, %d downs (%s), %zu frames",
+		 r->client.ups, r->client.downs, r->client.why,
+		 r->client.got_count, r->server.ups, r->server.downs,
+		 r->server.why, r->server.got_count);
 }
 
 static inline bool both_up(struct rig *r)

@@ -54,20 +54,23 @@ static inline void *raw_thread(void *arg)
 	struct timeval patience = { .tv_sec = 5 };
 	struct sockaddr_in addr = { .sin_family = AF_INET };
 
+	bool connected;
+
 	signal(SIGPIPE, SIG_IGN);
 	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	addr.sin_port = htons(w->rig->port);
 	if (w->served) {
 		w->fd = accept(w->rig->raw_fd, NULL, NULL);
+		connected = w->fd >= 0;
 	} else {
 		w->fd = socket(AF_INET, SOCK_STREAM, 0);
-		if (connect(w->fd, (struct sockaddr *)&addr, sizeof(addr)))
-			return NULL;
+		connected =
+			!connect(w->fd, (struct sockaddr *)&addr, sizeof(addr));
 	}
 	setsockopt(w->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	if (w->tls)
+	if (connected && w->tls)
 		raw_tls(w);
-	else
+	else if (connected)
 		w->act(w);
 	close(w->fd);
 	__atomic_store_n(&w->finished, true, __ATOMIC_SEQ_CST);
