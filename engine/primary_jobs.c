@@ -305,6 +305,9 @@ static void encode_run(void *arg)
 
 	en->err = epoch_encode(en->pd->epoch_encoder, en->arena, &sink,
 			       &en->sent_bytes);
+	/* The next one may be queued already; the machine drops it too. */
+	if (en->err)
+		epoch_encoder_reset(en->pd->epoch_encoder);
 	en->arena->times.encode_us = clock_now_us() - started;
 }
 
