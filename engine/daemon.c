@@ -136,7 +136,10 @@ void daemon_job_err(struct daemon *d, enum env_job job, uint64_t epoch,
 
 static void fenced(void *arg, int err, const char *text)
 {
-	daemon_done(arg, ENV_JOB_FENCE, 0, err, text);
+	struct daemon *d = arg;
+
+	d->fence = NULL;
+	daemon_done(d, ENV_JOB_FENCE, 0, err, text);
 }
 
 void daemon_fence(struct daemon *d, const char *domain, const char *peer,
@@ -150,7 +153,13 @@ void daemon_fence(struct daemon *d, const char *domain, const char *peer,
 		.timeout_us = d->set->fence_timeout_s * 1000000,
 	};
 
-	fence_run(d->loop, &r, fenced, d);
+	d->fence = fence_run(d->loop, &r, fenced, d);
+}
+
+void daemon_fence_cancel(struct daemon *d)
+{
+	if (d->fence)
+		fence_cancel(d->fence);
 }
 
 /* --- control socket ----------------------------------------------------- */

@@ -31,6 +31,7 @@ struct daemon {
 	struct tls_identity *identity;
 	struct control *control;
 	struct worker *guest; /* the thread of all guest operations */
+	struct fence *fence; /* while its command runs */
 	struct daemon_timer timers[ENV_TIMERS];
 	char host[WIRE_NAME_MAX + 1];
 	int exit_status;
@@ -63,6 +64,7 @@ void daemon_timer(struct daemon *d, enum env_timer t, uint64_t at_us);
 void daemon_finish(struct daemon *d, int exit_status);
 void daemon_fence(struct daemon *d, const char *domain, const char *peer,
 		  const char *role);
+void daemon_fence_cancel(struct daemon *d);
 
 /*
  * A job on the guest's thread.  `run` fills err, error, guest, again; then, on

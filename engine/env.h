@@ -115,7 +115,7 @@ struct env_ops {
 	void (*disconnect)(void *arg, const struct bye *bye);
 
 	void (*job)(void *arg, enum env_job job, uint64_t epoch);
-	/* Makes a running ENV_JOB_SYNC or ENV_JOB_BUILD end soon. */
+	/* Makes a running SYNC, BUILD or FENCE end soon. */
 	void (*cancel)(void *arg, enum env_job job);
 
 	/* The process (or this protection) is over. */

@@ -27,7 +27,7 @@ struct fence {
 	struct loop_timer timeout;
 	pid_t pid;
 	int pidfd;
-	int err; /* where it could not even be started, or the time-out */
+	int err; /* not even started, out of time, or cancelled */
 	void (*done)(void *arg, int err, const char *text);
 	void *arg;
 };
@@ -52,6 +52,8 @@ static void timed_out(void *arg)
 {
 	struct fence *f = arg;
 
+	if (f->err)
+		return;
 	f->err = -ETIMEDOUT;
 	kill(-f->pid, SIGKILL);
 }
@@ -65,7 +67,9 @@ static void exited(void *arg, int res)
 	(void)res;
 	waitpid(f->pid, &status, 0);
 	if (f->err)
-		finish(f, f->err, "it did not end in time");
+		finish(f, f->err,
+		       f->err == -ETIMEDOUT ? "it did not end in time" :
+					      "it was cancelled");
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		finish(f, 0, NULL);
 	else if (WIFEXITED(status)) {
@@ -146,8 +150,9 @@ static int spawn(struct fence *f, const struct fence_request *r)
 	return f->pidfd < 0 ? -errno : 0;
 }
 
-void fence_run(struct loop *loop, const struct fence_request *request,
-	       void (*done)(void *arg, int err, const char *text), void *arg)
+struct fence *fence_run(struct loop *loop, const struct fence_request *request,
+			void (*done)(void *arg, int err, const char *text),
+			void *arg)
 {
 	struct fence *f = calloc(1, sizeof(*f));
 
@@ -166,9 +171,18 @@ void fence_run(struct loop *loop, const struct fence_request *request,
 	f->err = spawn(f, request);
 	if (f->err) {
 		loop_post(loop, not_started, f);
-		return;
+		return f;
 	}
 	loop_poll(loop, &f->exited, f->pidfd, POLLIN);
 	loop_timer_start(loop, &f->timeout,
 			 clock_now_us() + request->timeout_us);
+	return f;
+}
+
+void fence_cancel(struct fence *f)
+{
+	if (f->err)
+		return; /* it has not started, or is being killed */
+	f->err = -ECANCELED;
+	kill(-f->pid, SIGKILL);
 }

@@ -22,11 +22,17 @@ struct fence_request {
 	uint64_t timeout_us;
 };
 
+struct fence;
+
 /*
- * Calls done(arg, err, text) once: 0, or a negative errno and what happened in
- * one line.  One at a time for each caller.
+ * Calls done(arg, err, text) once, from the loop: 0, or a negative errno and
+ * what happened in one line.  What is returned lives until then.
  */
-void fence_run(struct loop *loop, const struct fence_request *request,
-	       void (*done)(void *arg, int err, const char *text), void *arg);
+struct fence *fence_run(struct loop *loop, const struct fence_request *request,
+			void (*done)(void *arg, int err, const char *text),
+			void *arg);
+
+/* Kills the command; done() follows soon. */
+void fence_cancel(struct fence *f);
 
 #endif

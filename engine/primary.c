@@ -183,6 +183,8 @@ static void leave(struct primary *p, enum primary_state to,
 	primary_epochs_drop(p, why);
 	if (p->syncing)
 		p->env.ops->cancel(p->env.arg, ENV_JOB_SYNC);
+	if (p->fencing)
+		p->env.ops->cancel(p->env.arg, ENV_JOB_FENCE);
 	primary_timer(p, ENV_TIMER_HEARTBEAT, 0);
 	primary_timer(p, ENV_TIMER_LOST, 0);
 	primary_timer(p, ENV_TIMER_RETRY, 0);

@@ -183,6 +183,8 @@ static void env_cancel(void *arg, enum env_job job)
 
 	if (job == ENV_JOB_SYNC)
 		pd->ops->cancel(pd->source);
+	else if (job == ENV_JOB_FENCE)
+		daemon_fence_cancel(&pd->d);
 }
 
 static void env_finish(void *arg, int exit_status)

@@ -133,6 +133,8 @@ static void build(struct secondary *s)
 static void discard(struct secondary *s, const char *why)
 {
 	timer(s, ENV_TIMER_LOST, 0);
+	if (s->fencing)
+		s->env.ops->cancel(s->env.arg, ENV_JOB_FENCE);
 	if (s->state != SECONDARY_DISCARDING)
 		go(s, SECONDARY_DISCARDING, why);
 	if (s->building) {
@@ -244,7 +246,9 @@ static void fence_done(struct secondary *s, const struct event *e)
 	s->fencing = false;
 	if (s->state != SECONDARY_FENCING)
 		return;
-	if (e->error) {
+	if (s->stop_asked) {
+		discard(s, "discarded by the operator");
+	} else if (e->error) {
 		remember(s, e->text);
 		wait_for_operator(s, "the fence command failed");
 	} else {
@@ -529,7 +533,10 @@ static void on_stop(struct secondary *s)
 		if (stop_refused(s))
 			break;
 		s->stop_asked = true;
-		discard(s, "discarded by the operator");
+		if (s->fencing) /* its end comes back to discard() */
+			s->env.ops->cancel(s->env.arg, ENV_JOB_FENCE);
+		else
+			discard(s, "discarded by the operator");
 		break;
 	case SECONDARY_DISCARDING:
 		s->stop_asked = true;

@@ -208,6 +208,8 @@ static void env_cancel(void *arg, enum env_job job)
 {
 	struct secondary_daemon *sd = arg;
 
+	if (job == ENV_JOB_FENCE)
+		daemon_fence_cancel(&sd->d);
 	if (job != ENV_JOB_BUILD)
 		return;
 	image_receiver_close(sd->image); /* the builder reads a short image */
