@@ -142,6 +142,28 @@ static void test_timeout(void **state)
 	assert_int_not_equal(system(path), 0);
 }
 
+static void test_cancel(void **state)
+{
+	const struct fence_request request = {
+		.command = "sleep 30",
+		.domain = "web",
+		.peer = "alpha",
+		.role = "primary",
+		.timeout_us = 20 * 1000 * 1000,
+	};
+	struct rig *r = *state;
+	struct fence *f = fence_run(r->loop, &request, fenced, r);
+
+	loop_for(r->loop, 5000);
+	fence_cancel(f);
+	fence_cancel(f); /* once is enough */
+	loop_until(r->loop, called, r);
+	loop_for(r->loop, 2000);
+	assert_int_equal(r->calls, 1);
+	assert_int_equal(r->err, -ECANCELED);
+	assert_string_equal(r->text, "it was cancelled");
+}
+
 static void test_environment(void **state)
 {
 	struct rig *r = *state;
@@ -204,6 +226,7 @@ int main(void)
 		TEST(test_no_such_command),
 		TEST(test_killed),
 		TEST(test_timeout),
+		TEST(test_cancel),
 		TEST(test_environment),
 		TEST(test_signals_are_not_blocked),
 		TEST(test_sigpipe_is_not_ignored),
