@@ -158,7 +158,11 @@ pair() {	# options of the primary
 	protected
 }
 
-protected() { until_true at_least a number "${1:-3}"; }
+# The number is that of the last protection until the next one has begun.
+protected() {	# number
+	until_true state_is a protected
+	until_true at_least a number "${1:-3}"
+}
 
 # It has to end by itself; its status must be among those given.
 ends() {	# host status...
