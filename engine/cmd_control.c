@@ -40,8 +40,10 @@ static int tell(const struct settings *set, const char *domain,
 		snprintf(path, sizeof(path), "%s/%s.sock", set->run_dir,
 			 found[chosen].name);
 		if (!control_call(path, command, &reply)) {
-			printf("%s %s: %s\n", text(reply, "role"),
-			       text(reply, "domain"), text(reply, "state"));
+			domain = text(reply, "domain");
+			printf("%s%s%s: %s\n", text(reply, "role"),
+			       domain[0] ? " " : "", domain,
+			       text(reply, "state"));
 			status = EXIT_ENDED;
 		} else {
 			fprintf(stderr, "colod: %s did not answer\n", path);

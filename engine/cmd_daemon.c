@@ -49,11 +49,10 @@ int command_release(const struct settings *set, int argc, char **argv)
 	err = kind->source->rescue(argv[0], RELEASE_PATIENCE_US);
 	if (lock >= 0)
 		close(lock);
-	if (err) {
-		fprintf(stderr, "colod: cannot release %s: %s\n", argv[0],
-			err == -ENOENT ? "no such domain" : strerror(-err));
-		return EXIT_FAILED;
-	}
+	if (err == -ENOENT)
+		fprintf(stderr, "colod: there is no domain %s\n", argv[0]);
+	if (err)
+		return EXIT_FAILED; /* rescue has said why */
 	printf("%s: nothing of colod is left behind\n", argv[0]);
 	return EXIT_ENDED;
 }

@@ -58,8 +58,6 @@ enum env_job {
 	ENV_JOBS
 };
 
-const char *env_job_name(enum env_job job);
-
 enum event_type {
 	EVENT_START,
 	EVENT_LINK_UP, /* authenticated */

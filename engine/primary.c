@@ -241,6 +241,10 @@ static void unprotected(struct primary *p, const char *why)
 static void arbitrate(struct primary *p)
 {
 	primary_timer(p, ENV_TIMER_RETRY, 0);
+	if (p->peer_busy) {
+		unprotected(p, "the secondary does not take us");
+		return;
+	}
 	if (p->cfg.fence) {
 		go(p, PRIMARY_FENCING, "the secondary did not come back");
 		p->fencing = true;
@@ -278,11 +282,14 @@ static void lose(struct primary *p, const char *why)
 		p->env.ops->cancel(p->env.arg, ENV_JOB_SYNC);
 	primary_timer(p, ENV_TIMER_LOST, 0);
 	if (p->standby_may_exist) {
-		if (p->state == PRIMARY_CONNECTING)
+		if (p->state == PRIMARY_CONNECTING) {
 			go_quietly(p, PRIMARY_LOST, why);
-		else
+		} else {
 			go(p, PRIMARY_LOST, why);
-		primary_timer(p, ENV_TIMER_LOST, p->alive_us + lost_us(p));
+			p->grace_until_us = p->alive_us + lost_us(p);
+			p->peer_busy = false;
+		}
+		primary_timer(p, ENV_TIMER_LOST, p->grace_until_us);
 		timer_in(p, ENV_TIMER_RETRY, p->cfg.heartbeat_us);
 	} else if (p->was_protected) {
 		unprotected(p, why);
@@ -444,19 +451,26 @@ static void on_bye(struct primary *p, const struct bye *bye)
 		return;
 	}
 	/*
-	 * A peer that ends on its own account has removed the standby: there
-	 * is nothing to arbitrate.  One that complains of the protocol may
-	 * have kept it.
+	 * A peer that stops, that could not build the standby, or that is at
+	 * work for another domain has none of ours: there is nothing to
+	 * arbitrate.  For any other reason it may have kept it.
 	 */
-	if (bye->reason != WIRE_REASON_PROTOCOL)
+	if (bye->reason == WIRE_REASON_ENDED ||
+	    bye->reason == WIRE_REASON_IMAGE_FAILED ||
+	    bye->reason == WIRE_REASON_REFUSED)
 		p->standby_may_exist = false;
+	p->peer_busy = bye->reason == WIRE_REASON_BUSY;
 	primary_disconnect(p, WIRE_REASON_ENDED, "");
 }
 
 static void peer_silent(struct primary *p)
 {
-	if (primary_now(p) < p->alive_us + lost_us(p)) {
-		primary_timer(p, ENV_TIMER_LOST, p->alive_us + lost_us(p));
+	uint64_t until_us = p->state == PRIMARY_LOST ?
+				    p->grace_until_us :
+				    p->alive_us + lost_us(p);
+
+	if (primary_now(p) < until_us) {
+		primary_timer(p, ENV_TIMER_LOST, until_us);
 		return;
 	}
 	if (p->state == PRIMARY_LOST) {

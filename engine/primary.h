@@ -67,6 +67,8 @@ struct primary {
 	bool standby_may_exist; /* on the peer: arbitration is needed */
 	bool resync_asked; /* the connection ends because we want it to */
 	uint64_t alive_us; /* last sign of life of the peer */
+	uint64_t grace_until_us; /* LOST: its time to come back */
+	bool peer_busy; /* it lives, but does not take us (yet) */
 
 	/* Jobs under way: what may not be started before they end. */
 	bool syncing;

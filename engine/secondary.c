@@ -657,34 +657,28 @@ bool secondary_greet(const struct secondary *s, const struct hello *h,
 	return true;
 }
 
+/*
+ * BUSY is for who may come again: there may still be a standby of that domain
+ * here.  REFUSED says that there is none.
+ */
 bool secondary_admit(const struct secondary *s,
 		     const struct guest_description *d, struct bye *bye)
 {
-	bool same = memcmp(s->uuid, d->uuid, sizeof(s->uuid)) == 0;
+	bool none = !s->domain[0];
+	bool same = !none && memcmp(s->uuid, d->uuid, sizeof(s->uuid)) == 0;
 
-	if (s->link_up)
-		return refuse(bye, WIRE_REASON_BUSY, "it is %s and connected",
+	if (same && (s->state == SECONDARY_ACTIVATING ||
+		     s->state == SECONDARY_ACTIVE))
+		return refuse(bye, WIRE_REASON_FAILED_OVER, "%s runs on %s",
+			      d->name, s->cfg.host);
+	if (!s->link_up && s->state == SECONDARY_LISTENING && !s->fencing)
+		return true;
+	if (!s->link_up && same &&
+	    (s->state == SECONDARY_LOST || s->state == SECONDARY_WAITING))
+		return true;
+	if (same || none)
+		return refuse(bye, WIRE_REASON_BUSY, "%s here is %s", d->name,
 			      secondary_state_text(s->state));
-	switch (s->state) {
-	case SECONDARY_LISTENING:
-		if (!s->fencing)
-			return true;
-		break; /* the fence is for the primary before */
-	case SECONDARY_LOST:
-	case SECONDARY_WAITING:
-		if (same)
-			return true;
-		break;
-	case SECONDARY_ACTIVATING:
-	case SECONDARY_ACTIVE:
-		if (same)
-			return refuse(bye, WIRE_REASON_FAILED_OVER, "%s runs on %s",
-				      d->name, s->cfg.host);
-		break;
-	default:
-		break;
-	}
-	return refuse(bye, WIRE_REASON_BUSY, "it is %s with %s",
-		      secondary_state_text(s->state),
-		      s->domain[0] ? s->domain : "another domain");
+	return refuse(bye, WIRE_REASON_REFUSED, "this host is %s for %s",
+		      secondary_state_text(s->state), s->domain);
 }

@@ -58,11 +58,11 @@ static void test_building_and_standby(void **state)
 
 	script_secondary(s);
 	to_building(s);
-	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 	image_end(s, 0);
 	done(s, ENV_JOB_BUILD, 0, 0, NULL);
 	expect_state(s, "standby");
-	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 }
 
 /* Until its connection is down its end would be taken for the new one's. */
@@ -85,7 +85,7 @@ static void test_lost(void **state)
 
 	script_secondary(s);
 	to_lost(s);
-	expect_admission(s, ADMITTED, WIRE_REASON_BUSY);
+	expect_admission(s, ADMITTED, WIRE_REASON_REFUSED);
 }
 
 static void test_waiting(void **state)
@@ -96,7 +96,7 @@ static void test_waiting(void **state)
 	to_lost(s);
 	run_for(s, LOST_US);
 	expect_state(s, "waiting");
-	expect_admission(s, ADMITTED, WIRE_REASON_BUSY);
+	expect_admission(s, ADMITTED, WIRE_REASON_REFUSED);
 }
 
 static void test_waiting_with_the_link_still_up(void **state)
@@ -107,9 +107,9 @@ static void test_waiting_with_the_link_still_up(void **state)
 	to_standby(s);
 	stored(s, 1, -EPROTO, "malformed");
 	expect_state(s, "waiting");
-	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 	link_down(s, "closed");
-	expect_admission(s, ADMITTED, WIRE_REASON_BUSY);
+	expect_admission(s, ADMITTED, WIRE_REASON_REFUSED);
 }
 
 static void test_fencing_and_after(void **state)
@@ -121,13 +121,13 @@ static void test_fencing_and_after(void **state)
 	to_lost(s);
 	run_for(s, LOST_US);
 	expect_state(s, "fencing");
-	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 	done(s, ENV_JOB_FENCE, 0, 0, NULL);
 	expect_state(s, "activating");
-	expect_admission(s, WIRE_REASON_FAILED_OVER, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_FAILED_OVER, WIRE_REASON_REFUSED);
 	done(s, ENV_JOB_ACTIVATE, 1, 0, NULL);
 	expect_state(s, "active");
-	expect_admission(s, WIRE_REASON_FAILED_OVER, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_FAILED_OVER, WIRE_REASON_REFUSED);
 	run_for(s, 1000 * MS);
 	done_guest(s, ENV_JOB_STATUS, 0, GUEST_GONE);
 	done_again(s, false);
@@ -164,7 +164,7 @@ static void test_discarding_and_ended(void **state)
 	bye_with(s, WIRE_REASON_RESYNC, "");
 	link_down(s, "closed");
 	expect_state(s, "discarding");
-	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_BUSY);
+	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 	simple(s, EVENT_STOP);
 	done(s, ENV_JOB_DESTROY, 0, 0, NULL);
 	expect_state(s, "ended");

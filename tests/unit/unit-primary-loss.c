@@ -160,6 +160,34 @@ static void test_back_within_grace(void **state)
 	assert_int_equal(s->primary.stats.number, 0);
 }
 
+/*
+ * A peer that has not yet noticed that the old connection is gone still holds
+ * our standby: it is asked again, for as long as it has to come back.  It
+ * lives, so it is not fenced.
+ */
+static void test_busy_peer_is_asked_again(void **state)
+{
+	struct script *s = *state;
+
+	script_primary(s);
+	s->primary.cfg.fence = true;
+	to_lost_primary(s);
+	while (elapsed(s) < 10 * MS + LOST_US) {
+		run_for(s, 10 * MS);
+		if (strcmp(script_state(s), "connecting") != 0)
+			continue;
+		expect(s, "connect");
+		simple(s, EVENT_LINK_UP);
+		expect(s, "send HELLO");
+		bye_with(s, WIRE_REASON_BUSY, "web here is standby");
+		expect(s, "disconnect ENDED");
+		link_down(s, "closed");
+		expect_state(s, "lost");
+	}
+	expect(s, "");
+	expect_state(s, "unprotected");
+}
+
 static void test_retry_waits_for_the_jobs(void **state)
 {
 	struct script *s = *state;
@@ -563,7 +591,8 @@ static void test_bye_before_protection_ends_it(void **state)
 static void test_bye_while_protected(void **state)
 {
 	static const enum wire_reason gone[] = { WIRE_REASON_ENDED,
-						 WIRE_REASON_IMAGE_FAILED };
+						 WIRE_REASON_IMAGE_FAILED,
+						 WIRE_REASON_REFUSED };
 	struct script *s = *state;
 	size_t i;
 
@@ -788,6 +817,7 @@ int main(void)
 		SCRIPT_TEST(test_silence_after_connecting),
 		SCRIPT_TEST(test_alive_again_before_the_timer_is_served),
 		SCRIPT_TEST(test_back_within_grace),
+		SCRIPT_TEST(test_busy_peer_is_asked_again),
 		SCRIPT_TEST(test_retry_waits_for_the_jobs),
 		SCRIPT_TEST(test_fence_at_the_end_of_grace),
 		SCRIPT_TEST(test_failed_fence_leaves_the_guest_running),
