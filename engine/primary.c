@@ -337,6 +337,7 @@ static void connect_now(struct primary *p, const char *why)
 	primary_timer(p, ENV_TIMER_RETRY, 0);
 	primary_timer(p, ENV_TIMER_GUEST, 0);
 	p->peer_said[0] = '\0';
+	p->standby_before = p->standby_may_exist;
 	if (p->state == PRIMARY_UNPROTECTED || p->state == PRIMARY_LOST)
 		go_quietly(p, PRIMARY_CONNECTING, why);
 	else
@@ -459,7 +460,10 @@ static void on_bye(struct primary *p, const struct bye *bye)
 	    bye->reason == WIRE_REASON_IMAGE_FAILED ||
 	    bye->reason == WIRE_REASON_REFUSED)
 		p->standby_may_exist = false;
+	/* One that is busy has not taken the image we have just sent. */
 	p->peer_busy = bye->reason == WIRE_REASON_BUSY;
+	if (p->peer_busy)
+		p->standby_may_exist = p->standby_before;
 	primary_disconnect(p, WIRE_REASON_ENDED, "");
 }
 

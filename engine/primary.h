@@ -65,6 +65,7 @@ struct primary {
 	bool greeted; /* the peer's HELLO was accepted */
 	bool was_protected; /* ever: from then on failures are retried */
 	bool standby_may_exist; /* on the peer: arbitration is needed */
+	bool standby_before; /* the same, before this connection's image */
 	bool resync_asked; /* the connection ends because we want it to */
 	uint64_t alive_us; /* last sign of life of the peer */
 	uint64_t grace_until_us; /* LOST: its time to come back */
