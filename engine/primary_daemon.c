@@ -112,7 +112,7 @@ static void on_down(void *arg, struct link *l, int err, const char *why)
 	pd->link_ready = false;
 	pd->generation++;
 	frame_pool_cancel(pd->pool, true);
-	primary_daemon_image_dropped(pd);
+	primary_daemon_image_dropped(pd, why);
 	primary_event(&pd->machine, &e);
 	if (pd->finishing)
 		daemon_finish(&pd->d, pd->exit_status);

@@ -68,14 +68,16 @@ static void image_eof(void *arg, const struct wire_image_end *end)
 		sync_finish(pd);
 }
 
-void primary_daemon_image_dropped(struct primary_daemon *pd)
+void primary_daemon_image_dropped(struct primary_daemon *pd, const char *why)
 {
 	image_sender_close(pd->image);
 	pd->image = NULL;
 	if (!pd->sync_result)
 		return;
-	if (!pd->sync_result->err)
+	if (!pd->sync_result->err) {
 		pd->sync_result->err = -ECONNRESET;
+		guest_error_set(&pd->sync_result->error, "%s", why);
+	}
 	sync_finish(pd);
 }
 
@@ -165,7 +167,7 @@ static void sync_returned(void *arg)
 	free(j->extra); /* where it was never handed over */
 	pd->sync_result = j;
 	if (j->err || !pd->image) /* failed, or the link went meanwhile */
-		primary_daemon_image_dropped(pd);
+		primary_daemon_image_dropped(pd, strerror(ECONNRESET));
 	else if (pd->image_eof)
 		sync_finish(pd);
 }
