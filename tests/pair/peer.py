@@ -59,39 +59,45 @@ class Link:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection = connection
         self.sequence = 0
-        self.lock = threading.Lock()
-        self.quiet = threading.Event()
+        self.beating = False
+        self.next_beat = 0.0
 
     def raw(self, data):
+        self.connection.settimeout(PATIENCE_S)
         try:
             self.connection.sendall(data)
         except OSError as error:
             raise Closed(str(error)) from error
 
     def send(self, kind, payload=b"", epoch=0, **header):
-        with self.lock:
-            self.raw(struct.pack("<HHIQQ", kind, header.get("flags", 0),
-                                 header.get("length", len(payload)), epoch,
-                                 header.get("sequence", self.sequence))
-                     + payload)
-            self.sequence += 1
+        self.raw(struct.pack("<HHIQQ", kind, header.get("flags", 0),
+                             header.get("length", len(payload)), epoch,
+                             header.get("sequence", self.sequence)) + payload)
+        self.sequence += 1
 
     def beat(self):
-        def run():
-            while not self.quiet.wait(BEAT_S):
-                try:
-                    self.send(BEAT)
-                except (Closed, ValueError):
-                    return
-        threading.Thread(target=run, daemon=True).start()
+        """From now on there is a heartbeat whenever it is waited."""
+        self.beating = True
+
+    def some(self, count):
+        """One thread for both directions: OpenSSL wants no two."""
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            if self.beating and time.monotonic() >= self.next_beat:
+                self.send(BEAT)
+                self.next_beat = time.monotonic() + BEAT_S
+            self.connection.settimeout(BEAT_S)
+            try:
+                return self.connection.recv(count)
+            except socket.timeout:
+                pass
+        raise Closed("waited in vain")
 
     def exactly(self, count):
         data = b""
         while len(data) < count:
             try:
-                more = self.connection.recv(count - len(data))
-            except socket.timeout:
-                raise
+                more = self.some(count - len(data))
             except OSError as error:
                 raise Closed(str(error)) from error
             if not more:
@@ -264,10 +270,6 @@ def p_truncated(link):
     sys.exit(0)
 
 
-def p_silent(link):
-    link.quiet.set()
-
-
 def p_optional(link):
     """Nothing wrong: to be skipped, and the protection ends in order."""
     link.send(0x8000 + 99, b"whatever")
@@ -374,7 +376,7 @@ def s_silent(link):
     build(link)
     link.until(END, 1)
     link.send(ACK, bytes(8), 1)
-    link.quiet.set()
+    link.beating = False
 
 
 def secondary(prefix, scenario):
