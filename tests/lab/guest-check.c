@@ -12,7 +12,7 @@
  * that table: a page that is stale, torn, or of another page does not match,
  * and neither does a set of pages that went stale together with the table.
  *
- * Pauses are gaps between two turns of the loop longer than 10 ms, each printed
+ * Pauses are gaps between two turns of the loop longer than 20 ms, each printed
  * once.  Time is CLOCK_BOOTTIME: the one monotonic clock of Linux that goes on
  * while the guest is suspended, and across a failover, where the guest reads
  * the new host's wall clock.  What it gains over CLOCK_MONOTONIC is the time
@@ -40,10 +40,11 @@ enum {
 	PARTS = 8,
 	HEADER = 16,
 	PART_WORDS = (WORDS - HEADER) / PARTS,
-	VERIFY_PER_TURN = 16,
-	TURN_US = 4000,
-	/* Under emulation a turn itself takes up to 8 ms now and then. */
-	GAP_US = 10000,
+	VERIFY_PER_TURN = 24,
+	/* Each sleep costs the emulated host a millisecond: few of them. */
+	TURN_US = 8000,
+	/* Under emulation a turn itself takes up to 18 ms now and then. */
+	GAP_US = 20000,
 	REPORT_US = 200000,
 	GAPS_KEPT = 255,
 	GAPS_A_LINE = 16,

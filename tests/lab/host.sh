@@ -15,7 +15,7 @@
 # (the consoles of its guests), each line with the time of its arrival here.
 
 # shellcheck disable=SC2154 # cache is set by lab_build
-lab_cpu=${COLOD_LAB_CPU:-qemu64,+svm,+npt,+rdrand,+ssse3,+sse4.1,+sse4.2,+aes}
+lab_cpu=${COLOD_LAB_CPU:-qemu64,+svm,+npt,+rdrand,+ssse3,+sse4.1,+sse4.2,+aes,+pclmulqdq}
 lab_cpus=${COLOD_LAB_CPUS:-1}
 
 # One clock for all that happens: seconds with microseconds.
@@ -107,7 +107,7 @@ host_on() {
 		-chardev "socket,id=console,path=$d/$host.console" \
 		-serial chardev:console \
 		-netdev "socket,id=n0,connect=127.0.0.1:$port" \
-		-device "virtio-net-pci,netdev=n0,mac=$mac" \
+		-device "virtio-net-pci,netdev=n0,mac=$mac,host_mtu=9000" \
 		-device virtio-serial-pci,max_ports=16 "${qemu[@]}" \
 		</dev/null >"$d/$host.qemu" 2>&1 &
 	echo $! >"$d/$host.pid"

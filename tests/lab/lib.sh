@@ -311,7 +311,7 @@ guest_sound() {	# host
 	[ "$(line_field "$line" disk_errors)" = 0 ] || fail "disk errors: $line"
 }
 
-# The guest's own pauses of 10 ms and more between two times, in microseconds,
+# The guest's own pauses of 20 ms and more between two times, in microseconds,
 # one a line.
 guest_pauses() {	# host, from [, to]
 	awk -v from="$2" -v to="${3:-9e9}" '
