@@ -15,10 +15,13 @@
 #include "engine/primary_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "engine/moves.h"
+
+enum { ROUNDS_A_WARNING = 50 };
 
 struct epoch_run *primary_epoch(struct primary *p, uint64_t number)
 {
@@ -53,6 +56,21 @@ void primary_epochs_begin(struct primary *p)
 	p->stats.applied = 0;
 	p->stats.last_ack_us = primary_now(p);
 	primary_epochs_start_due(p);
+}
+
+/*
+ * A guest that writes more between two rounds than an arena holds never gets
+ * to the end of an epoch: it runs on, and what the standby has grows old.
+ */
+static void warn_of_rounds(const struct primary *p, const struct epoch_run *r)
+{
+	if (r->partial && r->rounds % ROUNDS_A_WARNING == 0)
+		log_warn("%s: epoch %" PRIu64 " is still not complete after "
+			 "%u rounds, the standby is %" PRIu64
+			 " ms behind: the guest writes more than --arena "
+			 "holds; make it larger",
+			 p->cfg.domain, r->number, r->rounds,
+			 (primary_now(p) - p->stats.last_ack_us) / 1000);
 }
 
 /*
@@ -186,6 +204,7 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 		p->skipped_in_a_row = 0;
 		if (!r->partial)
 			p->stats.captured++;
+		warn_of_rounds(p, r);
 		epoch_move(r, EPOCH_ENCODE, NULL);
 		p->encoding++;
 		primary_job(p, ENV_JOB_ENCODE, r->number);

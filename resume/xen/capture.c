@@ -187,6 +187,7 @@ int xen_source_track(struct guest_source *s, struct guest_error *err)
 		return rc;
 	}
 	s->tracking = true;
+	s->next_word = 0;
 	s->proven = false;
 	s->stale = false;
 	return 0;
@@ -245,20 +246,28 @@ static uint64_t take_word(struct guest_source *s, struct epoch *e, size_t w,
 	return 0;
 }
 
+/*
+ * Goes on where the last capture ran out of room: pages that are written all
+ * the time must not keep the others waiting for ever.
+ */
 static void copy_dirty(struct guest_source *s, struct epoch *e)
 {
+	size_t w = s->next_word;
 	uint64_t dirty;
 
 	s->holes = 0;
 	e->page_count = 0;
 	e->partial = false;
-	for (size_t w = 0; w < s->bitmap_words; w++) {
+	for (size_t i = 0; i < s->bitmap_words; i++) {
 		dirty = s->bits[w] | s->carry[w];
-		if (!dirty)
-			continue;
-		s->carry[w] = take_word(s, e, w, dirty);
-		if (s->carry[w])
+		if (dirty)
+			s->carry[w] = take_word(s, e, w, dirty);
+		if (s->carry[w] && !e->partial) {
 			e->partial = true;
+			s->next_word = w;
+		}
+		if (++w == s->bitmap_words)
+			w = 0;
 	}
 }
 
