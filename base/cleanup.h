@@ -33,22 +33,22 @@ static inline void cleanup_unlock(pthread_mutex_t **m)
 #define AUTO_FD __attribute__((cleanup(cleanup_fd)))
 
 /* Holds `mutex` until the end of the enclosing block. */
-#define AUTO_LOCK(mutex)                                                       \
-	__attribute__((cleanup(cleanup_unlock), unused)) pthread_mutex_t *     \
-		auto_lock_ = (pthread_mutex_lock(mutex), (mutex))
+#define AUTO_LOCK(mutex)                                 \
+	__attribute__((cleanup(cleanup_unlock), unused)) \
+	pthread_mutex_t *auto_lock_ = (pthread_mutex_lock(mutex), (mutex))
 
 /* Hands a resource out of its scope: returns the value and clears it. */
-#define TAKE_PTR(p)                                                            \
-	({                                                                     \
-		__typeof__(p) taken_ = (p);                                    \
-		(p) = NULL;                                                    \
-		taken_;                                                        \
+#define TAKE_PTR(p)                         \
+	({                                  \
+		__typeof__(p) taken_ = (p); \
+		(p) = NULL;                 \
+		taken_;                     \
 	})
-#define TAKE_FD(fd)                                                            \
-	({                                                                     \
-		int taken_ = (fd);                                             \
-		(fd) = -1;                                                     \
-		taken_;                                                        \
+#define TAKE_FD(fd)                \
+	({                         \
+		int taken_ = (fd); \
+		(fd) = -1;         \
+		taken_;            \
 	})
 
 #endif

@@ -47,24 +47,24 @@ static inline uint8_t *cursor_take(struct cursor *c, size_t len)
 	return p;
 }
 
-#define CURSOR_FIXED(bits)                                                     \
-	static inline uint##bits##_t cursor_get_u##bits(struct cursor *c)     \
-	{                                                                      \
-		const uint8_t *p = cursor_take(c, sizeof(uint##bits##_t));    \
-		uint##bits##_t v = 0;                                         \
-                                                                               \
-		if (p)                                                         \
-			memcpy(&v, p, sizeof(v));                              \
-		return le##bits##toh(v);                                      \
-	}                                                                      \
-	static inline void cursor_put_u##bits(struct cursor *c,               \
-					       uint##bits##_t v)              \
-	{                                                                      \
-		uint8_t *p = cursor_take(c, sizeof(uint##bits##_t));          \
-                                                                               \
-		v = htole##bits(v);                                           \
-		if (p)                                                         \
-			memcpy(p, &v, sizeof(v));                              \
+#define CURSOR_FIXED(bits)                                                 \
+	static inline uint##bits##_t cursor_get_u##bits(struct cursor *c)  \
+	{                                                                  \
+		const uint8_t *p = cursor_take(c, sizeof(uint##bits##_t)); \
+		uint##bits##_t v = 0;                                      \
+                                                                           \
+		if (p)                                                     \
+			memcpy(&v, p, sizeof(v));                          \
+		return le##bits##toh(v);                                   \
+	}                                                                  \
+	static inline void cursor_put_u##bits(struct cursor *c,            \
+					      uint##bits##_t v)            \
+	{                                                                  \
+		uint8_t *p = cursor_take(c, sizeof(uint##bits##_t));       \
+                                                                           \
+		v = htole##bits(v);                                        \
+		if (p)                                                     \
+			memcpy(p, &v, sizeof(v));                          \
 	}
 
 CURSOR_FIXED(16)

@@ -61,8 +61,8 @@ static void check_privileges(struct facts *f)
 
 	fact(f, "user", geteuid() ? "not root" : "root", !geteuid());
 	fact(f, "raw sockets",
-	     fd < 0 ? "no CAP_NET_RAW: takeovers are not announced" :
-		      "permitted",
+	     fd < 0 ? "no CAP_NET_RAW: takeovers are not announced"
+		    : "permitted",
 	     fd >= 0);
 	if (fd >= 0)
 		close(fd);

@@ -49,8 +49,9 @@ static int tell(const struct settings *set, const char *domain,
 			fprintf(stderr, "colod: %s did not answer\n", path);
 		}
 	} else if (fitting) {
-		fprintf(stderr, "colod: %d of them: say which DOMAIN (see "
-				"'colod status')\n",
+		fprintf(stderr,
+			"colod: %d of them: say which DOMAIN (see "
+			"'colod status')\n",
 			fitting);
 	} else {
 		fprintf(stderr, "colod: %s%s%s\n", none, domain ? " of " : "",

@@ -63,8 +63,9 @@ static void print_primary(const json_t *s)
 		 number(s, "epochs", "skipped"),
 		 number(s, "epochs", "in_flight"));
 	line("epochs", v);
-	snprintf(v, sizeof(v), "%.1f ms, mean %.1f, longest %.1f (of every "
-			       "%lld ms)",
+	snprintf(v, sizeof(v),
+		 "%.1f ms, mean %.1f, longest %.1f (of every "
+		 "%lld ms)",
 		 (double)number(s, "last", "pause_us") / 1e3,
 		 (double)number(s, NULL, "pause_mean_us") / 1e3,
 		 (double)number(s, NULL, "pause_max_us") / 1e3,

@@ -132,8 +132,7 @@ static void client_received(void *arg, int res)
 		client_end(cl);
 	} else {
 		loop_recv(cl->control->loop, &cl->op, cl->fd,
-			  cl->command + cl->got,
-			  sizeof(cl->command) - cl->got);
+			  cl->command + cl->got, sizeof(cl->command) - cl->got);
 	}
 }
 
@@ -202,8 +201,8 @@ static int bind_path(int fd, const struct sockaddr_un *addr)
 	if (!left_behind(addr->sun_path))
 		return -EADDRINUSE;
 	unlink(addr->sun_path);
-	return bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? -errno :
-									0;
+	return bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? -errno
+								      : 0;
 }
 
 static int path_of(const char *dir, const char *name, struct sockaddr_un *addr)

@@ -112,9 +112,9 @@ void daemon_job(struct daemon *d, enum env_job job, uint64_t epoch,
 }
 
 void daemon_job_err(struct daemon *d, enum env_job job, uint64_t epoch,
-		       void (*run)(struct guest_job *j),
-		       void (*after)(struct guest_job *j), void *extra,
-		       int err, const struct guest_error *error)
+		    void (*run)(struct guest_job *j),
+		    void (*after)(struct guest_job *j), void *extra, int err,
+		    const struct guest_error *error)
 {
 	struct guest_job *j = calloc(1, sizeof(*j));
 
@@ -251,9 +251,8 @@ int daemon_start(struct daemon *d, const char *name)
 	if (err)
 		log_error("control socket %s/%s.sock: %s", d->set->run_dir,
 			  name,
-			  err == -EADDRINUSE ?
-				  "another colod answers there" :
-				  strerror(-err));
+			  err == -EADDRINUSE ? "another colod answers there"
+					     : strerror(-err));
 	return err;
 }
 

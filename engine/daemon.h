@@ -31,7 +31,7 @@ struct daemon {
 	struct tls_identity *identity;
 	struct control *control;
 	struct worker *guest; /* the thread of all guest operations */
-	struct fence *fence; /* while its command runs */
+	struct fence *fence;  /* while its command runs */
 	struct daemon_timer timers[ENV_TIMERS];
 	char host[WIRE_NAME_MAX + 1];
 	int exit_status;
@@ -93,9 +93,9 @@ void daemon_job(struct daemon *d, enum env_job job, uint64_t epoch,
  * The same with `err` and `error` already set: `run` sees them.
  */
 void daemon_job_err(struct daemon *d, enum env_job job, uint64_t epoch,
-		       void (*run)(struct guest_job *j),
-		       void (*after)(struct guest_job *j), void *extra,
-		       int err, const struct guest_error *error);
+		    void (*run)(struct guest_job *j),
+		    void (*after)(struct guest_job *j), void *extra, int err,
+		    const struct guest_error *error);
 
 /* EVENT_DONE for a job that was not run by daemon_job(). */
 void daemon_done(struct daemon *d, enum env_job job, uint64_t epoch, int err,

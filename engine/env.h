@@ -22,10 +22,10 @@
 
 enum env_timer {
 	ENV_TIMER_HEARTBEAT, /* send the next sign of life */
-	ENV_TIMER_LOST, /* the peer has been silent for too long */
-	ENV_TIMER_EPOCH, /* the next checkpoint is due */
-	ENV_TIMER_RETRY, /* try again to reach the peer */
-	ENV_TIMER_GUEST, /* look whether an unprotected guest still runs */
+	ENV_TIMER_LOST,	     /* the peer has been silent for too long */
+	ENV_TIMER_EPOCH,     /* the next checkpoint is due */
+	ENV_TIMER_RETRY,     /* try again to reach the peer */
+	ENV_TIMER_GUEST,     /* look whether an unprotected guest still runs */
 	ENV_TIMERS
 };
 
@@ -60,17 +60,17 @@ enum env_job {
 
 enum event_type {
 	EVENT_START,
-	EVENT_LINK_UP, /* authenticated */
+	EVENT_LINK_UP,	 /* authenticated */
 	EVENT_LINK_DOWN, /* error, text; also when it never came up */
-	EVENT_ALIVE, /* authenticated bytes arrived */
-	EVENT_HELLO, /* hello: the secondary's answer */
-	EVENT_DOMAIN, /* hello, description: a primary was admitted */
+	EVENT_ALIVE,	 /* authenticated bytes arrived */
+	EVENT_HELLO,	 /* hello: the secondary's answer */
+	EVENT_DOMAIN,	 /* hello, description: a primary was admitted */
 	EVENT_IMAGE_END, /* the whole image has arrived, checked */
-	EVENT_STORED, /* epoch: complete and verified, or error */
-	EVENT_ACK, /* epoch, applied */
-	EVENT_BYE, /* bye */
+	EVENT_STORED,	 /* epoch: complete and verified, or error */
+	EVENT_ACK,	 /* epoch, applied */
+	EVENT_BYE,	 /* bye */
 	EVENT_VIOLATION, /* error, text: a frame that is not of the protocol */
-	EVENT_TIMER, /* timer */
+	EVENT_TIMER,	 /* timer */
 	EVENT_DONE, /* job, epoch, error; partial, guest where they apply */
 	EVENT_STOP, /* the operator ends it: SIGTERM, SIGINT, `colod stop` */
 	EVENT_FAILOVER, /* the operator says the primary is down */
@@ -78,14 +78,14 @@ enum event_type {
 
 struct event {
 	enum event_type type;
-	int error; /* 0 or a negative errno */
+	int error;	  /* 0 or a negative errno */
 	const char *text; /* one line, or NULL */
 	uint64_t epoch;
 	uint64_t applied;
 	enum env_timer timer;
 	enum env_job job;
 	bool partial; /* ENV_JOB_CAPTURE: another round must follow */
-	bool again; /* ENV_JOB_AFTER_SHUTDOWN: the guest runs anew */
+	bool again;   /* ENV_JOB_AFTER_SHUTDOWN: the guest runs anew */
 	enum guest_status guest; /* after -ESHUTDOWN and ENV_JOB_STATUS */
 	const struct hello *hello;
 	const struct guest_description *description;
@@ -127,11 +127,11 @@ struct env {
 
 /* Exit statuses, documented in colod(8). */
 enum {
-	EXIT_ENDED = 0, /* in order */
+	EXIT_ENDED = 0,	 /* in order */
 	EXIT_FAILED = 1, /* could not start, or bad input */
 	EXIT_USAGE = 2,
 	EXIT_UNPROTECTED = 3, /* ended while protection was lost */
-	EXIT_YIELDED = 4, /* the guest runs on the other host */
+	EXIT_YIELDED = 4,     /* the guest runs on the other host */
 	EXIT_GUEST_CRASHED = 5,
 };
 

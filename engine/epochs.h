@@ -2,7 +2,8 @@
 /*
  * One epoch's way through the primary, as a table of allowed moves:
  *
- *   RUN -> SUSPEND -> CAPTURE -> RESUME -> ENCODE -> SEND -> WAIT_ACK -> RELEASE
+ *   RUN -> SUSPEND -> CAPTURE -> RESUME -> ENCODE -> SEND -> WAIT_ACK ->
+ * RELEASE
  *
  * and ABORT from each.  An epoch whose dirty pages do not fit the arena goes
  * from SEND back to SUSPEND for another round (`partial`).
@@ -19,15 +20,15 @@
 #include "resume/guest.h"
 #include "stream/epoch.h"
 
-#define EPOCH_STATES(X)                                                        \
-	X(RUN)                                                                 \
-	X(SUSPEND)                                                             \
-	X(CAPTURE)                                                             \
-	X(RESUME)                                                              \
-	X(ENCODE)                                                              \
-	X(SEND)                                                                \
-	X(WAIT_ACK)                                                            \
-	X(RELEASE)                                                             \
+#define EPOCH_STATES(X) \
+	X(RUN)          \
+	X(SUSPEND)      \
+	X(CAPTURE)      \
+	X(RESUME)       \
+	X(ENCODE)       \
+	X(SEND)         \
+	X(WAIT_ACK)     \
+	X(RELEASE)      \
 	X(ABORT)
 
 enum epoch_state {
@@ -39,9 +40,9 @@ enum epoch_state {
 
 struct epoch_run {
 	uint64_t number;
-	unsigned int state; /* enum epoch_state */
+	unsigned int state;   /* enum epoch_state */
 	bool guest_suspended; /* between a suspend and its resume */
-	bool partial; /* the last round left dirty pages behind */
+	bool partial;	      /* the last round left dirty pages behind */
 	bool acknowledged;
 	unsigned int rounds;
 	uint64_t started_us;

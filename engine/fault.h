@@ -10,9 +10,9 @@
 #ifndef ENGINE_FAULT_H
 #define ENGINE_FAULT_H
 
-#define FAULT_POINTS(X)                                                        \
-	X(AFTER_SUSPEND, "after-suspend") /* the guest stands still */         \
-	X(BEFORE_RESUME, "before-resume") /* captured, still stands */         \
+#define FAULT_POINTS(X)                                                    \
+	X(AFTER_SUSPEND, "after-suspend")     /* the guest stands still */ \
+	X(BEFORE_RESUME, "before-resume")     /* captured, still stands */ \
 	X(BEFORE_ACTIVATE, "before-activate") /* the decision is made */
 
 enum fault_point {

@@ -68,8 +68,8 @@ static void exited(void *arg, int res)
 	waitpid(f->pid, &status, 0);
 	if (f->err)
 		finish(f, f->err,
-		       f->err == -ETIMEDOUT ? "it did not end in time" :
-					      "it was cancelled");
+		       f->err == -ETIMEDOUT ? "it did not end in time"
+					    : "it was cancelled");
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		finish(f, 0, NULL);
 	else if (WIFEXITED(status)) {

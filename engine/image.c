@@ -157,7 +157,7 @@ struct image_receiver {
 	const struct image_receiver_events *events;
 	void *arg;
 	bool paused;
-	bool ended; /* close the descriptor when all is written */
+	bool ended;  /* close the descriptor when all is written */
 	bool broken; /* the builder has closed its end */
 	bool closed;
 };

@@ -24,9 +24,9 @@ struct intake {
 	struct worker *worker;
 	const struct intake_events *events;
 	void *arg;
-	size_t queued; /* the event loop's */
+	size_t queued;	/* the event loop's */
 	uint64_t bytes; /* the event loop's */
-	bool paused; /* the event loop's */
+	bool paused;	/* the event loop's */
 	atomic_bool stopped;
 
 	pthread_mutex_t lock;
@@ -152,8 +152,8 @@ static void item_done(void *arg)
 			set_paused(in, false);
 		if (it->done || (it->err && it->err != -ECANCELED))
 			in->events->stored(in->arg, it->err,
-					   it->why ? it->why :
-						     strerror(-it->err),
+					   it->why ? it->why
+						   : strerror(-it->err),
 					   it->frame.epoch, it->done);
 	}
 	free(it);

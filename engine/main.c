@@ -30,8 +30,8 @@ static const struct command {
 	  "undo what a colod that was killed left behind" },
 	{ "check", ON_CHECK, command_check, 0, 0, "",
 	  "print what this host offers to colod" },
-	{ "certs", ON_CERTS, command_certs, 3, 17,
-	  "DIR HOST_A HOST_B...", "make a small CA and a certificate a host" },
+	{ "certs", ON_CERTS, command_certs, 3, 17, "DIR HOST_A HOST_B...",
+	  "make a small CA and a certificate a host" },
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -57,8 +57,7 @@ void invariant_broken(const char *what)
 
 	log_error("broken invariant: %s", what);
 	for (i = 0; i < TRACE_LINES; i++) {
-		const char *line =
-			trace.lines[(trace.next + i) % TRACE_LINES];
+		const char *line = trace.lines[(trace.next + i) % TRACE_LINES];
 
 		if (line[0])
 			log_error("  before: %s", line);

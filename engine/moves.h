@@ -13,11 +13,11 @@
 #include "base/log.h"
 
 struct move_table {
-	const char *machine; /* for the log: "primary", "epoch" */
+	const char *machine;	  /* for the log: "primary", "epoch" */
 	const char *const *names; /* of the states */
 	const uint32_t *allowed; /* [from]: a bit for each state it may go to */
-	size_t states; /* at most 32 */
-	enum log_level level; /* of the line a move logs */
+	size_t states;		 /* at most 32 */
+	enum log_level level;	 /* of the line a move logs */
 };
 
 #define MOVE_TO(state) (UINT32_C(1) << (state))
@@ -37,10 +37,10 @@ void move(const struct move_table *t, unsigned int *state, unsigned int to,
 /* Logs what was broken and the last moves of this process, then aborts. */
 void invariant_broken(const char *what) __attribute__((noreturn));
 
-#define INVARIANT(condition, what)                                             \
-	do {                                                                   \
-		if (!(condition))                                              \
-			invariant_broken(what);                                \
+#define INVARIANT(condition, what)              \
+	do {                                    \
+		if (!(condition))               \
+			invariant_broken(what); \
 	} while (0)
 
 #endif

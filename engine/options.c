@@ -10,12 +10,19 @@
 #include <string.h>
 
 #define AT(member) offsetof(struct settings, member)
-#define TEXT(n, l, on, member, arg, initial, help)                             \
-	{ n, l, on, OPTION_TEXT, AT(member), arg, 0, 0, initial, help }
-#define NUMBER(n, on, member, arg, min, max, initial, help)                    \
-	{ n, 0, on, OPTION_NUMBER, AT(member), arg, min, max, initial, help }
-#define FLAG(n, l, on, member, help)                                           \
-	{ n, l, on, OPTION_FLAG, AT(member), NULL, 0, 0, NULL, help }
+#define TEXT(n, l, on, member, arg, initial, help)                          \
+	{                                                                   \
+		n, l, on, OPTION_TEXT, AT(member), arg, 0, 0, initial, help \
+	}
+#define NUMBER(n, on, member, arg, min, max, initial, help)                  \
+	{                                                                    \
+		n, 0, on, OPTION_NUMBER, AT(member), arg, min, max, initial, \
+			help                                                 \
+	}
+#define FLAG(n, l, on, member, help)                                      \
+	{                                                                 \
+		n, l, on, OPTION_FLAG, AT(member), NULL, 0, 0, NULL, help \
+	}
 
 const struct option_spec options_table[] = {
 	TEXT("cert", 0, ON_DAEMON, cert, "FILE", "/etc/colod/host.crt",
@@ -50,8 +57,7 @@ const struct option_spec options_table[] = {
 	     "take over without knowing that the peer is down"),
 	TEXT("run-dir", 0,
 	     ON_DAEMON | ON_STATUS | ON_CONTROL | ON_CHECK | ON_RELEASE,
-	     run_dir, "DIR", RUNSTATEDIR "/colod",
-	     "control sockets and locks"),
+	     run_dir, "DIR", RUNSTATEDIR "/colod", "control sockets and locks"),
 	TEXT("log", 0, ON_DAEMON, log_file, "FILE", NULL,
 	     "append the log to FILE instead of standard error"),
 	FLAG("verbose", 'v', ON_DAEMON | ON_CHECK | ON_RELEASE, verbose,
@@ -126,8 +132,8 @@ static void for_getopt(unsigned int command, struct option *longs,
 			continue;
 		longs[n++] = (struct option){
 			.name = o->name,
-			.has_arg = o->type == OPTION_FLAG ? no_argument :
-							    required_argument,
+			.has_arg = o->type == OPTION_FLAG ? no_argument
+							  : required_argument,
 			.val = 256 + (int)i,
 		};
 		if (o->letter)
@@ -152,15 +158,16 @@ static const struct option_spec *find(int got)
 int options_parse(unsigned int command, int argc, char **argv,
 		  struct settings *s)
 {
-	struct option longs[sizeof(options_table) / sizeof(options_table[0]) + 1];
+	struct option
+		longs[sizeof(options_table) / sizeof(options_table[0]) + 1];
 	char letters[sizeof(options_table) / sizeof(options_table[0]) + 1];
 	int err = defaults(command, s), got;
 
 	for_getopt(command, longs, letters);
 	optind = 0; /* forget the vector before: getopt(3), "Notes" */
 	opterr = 0;
-	while (!err && (got = getopt_long(argc, argv, letters, longs, NULL)) !=
-			       -1) {
+	while (!err &&
+	       (got = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		const struct option_spec *o = find(got);
 
 		if (!o) {
@@ -170,8 +177,8 @@ int options_parse(unsigned int command, int argc, char **argv,
 				"colod %s: unknown or incomplete option '%s'; "
 				"see 'colod %s --help'\n",
 				argv[0],
-				optopt > 0 && optopt < 256 ? letter :
-							     argv[optind - 1],
+				optopt > 0 && optopt < 256 ? letter
+							   : argv[optind - 1],
 				argv[0]);
 			return -EINVAL;
 		}

@@ -50,14 +50,14 @@ struct settings {
 enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER };
 
 struct option_spec {
-	const char *name; /* without the dashes */
-	char letter; /* or 0 */
+	const char *name;      /* without the dashes */
+	char letter;	       /* or 0 */
 	unsigned int commands; /* ON_... */
 	enum option_type type;
-	size_t offset; /* in struct settings */
+	size_t offset;	      /* in struct settings */
 	const char *argument; /* NULL for flags */
-	uint64_t min, max; /* of numbers */
-	const char *initial; /* default, as typed; NULL: none */
+	uint64_t min, max;    /* of numbers */
+	const char *initial;  /* default, as typed; NULL: none */
 	const char *help;
 };
 

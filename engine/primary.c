@@ -23,10 +23,10 @@ static const uint32_t allowed[PRIMARY_STATE_COUNT] = {
 			       TO(ENDING) | TO(YIELDING),
 	[PRIMARY_SYNCING] = TO(PROTECTED) | TO(LOST) | TO(UNPROTECTED) |
 			    TO(ENDING) | TO(YIELDING),
-	[PRIMARY_PROTECTED] = TO(LOST) | TO(UNPROTECTED) | TO(ENDING) |
-			      TO(YIELDING),
-	[PRIMARY_LOST] = TO(CONNECTING) | TO(FENCING) | TO(UNPROTECTED) |
-			 TO(ENDING),
+	[PRIMARY_PROTECTED] =
+		TO(LOST) | TO(UNPROTECTED) | TO(ENDING) | TO(YIELDING),
+	[PRIMARY_LOST] =
+		TO(CONNECTING) | TO(FENCING) | TO(UNPROTECTED) | TO(ENDING),
 	[PRIMARY_FENCING] = TO(UNPROTECTED) | TO(ENDING),
 	[PRIMARY_UNPROTECTED] = TO(CONNECTING) | TO(ENDING),
 	[PRIMARY_ENDING] = TO(ENDED) | TO(CONNECTING),
@@ -268,8 +268,8 @@ static void fence_done(struct primary *p, const struct event *e)
 			  "whether the standby of %s on %s is down",
 			  e->text ? e->text : strerror(-e->error),
 			  p->cfg.domain, p->cfg.peer);
-	unprotected(p, e->error ? "fencing failed" :
-				  "fenced: the secondary is down");
+	unprotected(p, e->error ? "fencing failed"
+				: "fenced: the secondary is down");
 }
 
 /* The connection has ended, wanted or not. */
@@ -322,9 +322,9 @@ static void on_link_down(struct primary *p, const struct event *e)
 	primary_timer(p, ENV_TIMER_HEARTBEAT, 0);
 	/* What was said last is worth more than how the socket ended. */
 	snprintf(why, sizeof(why), "%s",
-		 p->peer_said[0] ? p->peer_said :
-		 e->text	 ? e->text :
-				   "the connection was closed");
+		 p->peer_said[0] ? p->peer_said
+		 : e->text	 ? e->text
+				 : "the connection was closed");
 	if (p->state == PRIMARY_CONNECTING || p->state == PRIMARY_SYNCING ||
 	    p->state == PRIMARY_PROTECTED)
 		lose(p, why);
@@ -432,8 +432,7 @@ static void sync_done(struct primary *p, const struct event *e)
 
 static void on_ack(struct primary *p, const struct event *e)
 {
-	if (p->state == PRIMARY_SYNCING && e->epoch == 0 &&
-	    !p->standby_ready) {
+	if (p->state == PRIMARY_SYNCING && e->epoch == 0 && !p->standby_ready) {
 		p->standby_ready = true;
 		maybe_protected(p);
 	} else if (p->state == PRIMARY_PROTECTED) {
@@ -469,9 +468,8 @@ static void on_bye(struct primary *p, const struct bye *bye)
 
 static void peer_silent(struct primary *p)
 {
-	uint64_t until_us = p->state == PRIMARY_LOST ?
-				    p->grace_until_us :
-				    p->alive_us + lost_us(p);
+	uint64_t until_us = p->state == PRIMARY_LOST ? p->grace_until_us
+						     : p->alive_us + lost_us(p);
 
 	if (primary_now(p) < until_us) {
 		primary_timer(p, ENV_TIMER_LOST, until_us);

@@ -21,16 +21,16 @@
 #include "engine/env.h"
 #include "engine/epochs.h"
 
-#define PRIMARY_STATES(X)                                                      \
-	X(START, "start")                                                      \
-	X(CONNECTING, "connecting")                                            \
-	X(SYNCING, "syncing")                                                  \
-	X(PROTECTED, "protected")                                              \
-	X(LOST, "lost")                                                        \
-	X(FENCING, "fencing")                                                  \
-	X(UNPROTECTED, "unprotected")                                          \
-	X(ENDING, "ending")                                                    \
-	X(YIELDING, "yielding")                                                \
+#define PRIMARY_STATES(X)             \
+	X(START, "start")             \
+	X(CONNECTING, "connecting")   \
+	X(SYNCING, "syncing")         \
+	X(PROTECTED, "protected")     \
+	X(LOST, "lost")               \
+	X(FENCING, "fencing")         \
+	X(UNPROTECTED, "unprotected") \
+	X(ENDING, "ending")           \
+	X(YIELDING, "yielding")       \
 	X(ENDED, "ended")
 
 enum primary_state {
@@ -44,13 +44,13 @@ const char *primary_state_text(unsigned int state);
 
 struct primary_config {
 	char domain[WIRE_NAME_MAX + 1];
-	char peer[300]; /* host:port, for the log */
+	char peer[300];		      /* host:port, for the log */
 	char host[WIRE_NAME_MAX + 1]; /* this host's name, for HELLO */
-	uint64_t interval_us; /* between two checkpoints */
+	uint64_t interval_us;	      /* between two checkpoints */
 	uint64_t heartbeat_us;
 	unsigned int lost_after; /* heartbeats missed */
-	unsigned int inflight; /* epochs captured and not acknowledged */
-	bool fence; /* a fence command is configured */
+	unsigned int inflight;	 /* epochs captured and not acknowledged */
+	bool fence;		 /* a fence command is configured */
 	bool unsafe_no_fence;
 	uint64_t retry_us; /* between attempts to reach the secondary */
 };
@@ -59,17 +59,17 @@ struct primary {
 	struct primary_config cfg;
 	struct env env;
 	unsigned int state; /* enum primary_state */
-	uint64_t session; /* ours, in HELLO */
+	uint64_t session;   /* ours, in HELLO */
 
-	bool link; /* from the attempt to make it until it is down */
-	bool greeted; /* the peer's HELLO was accepted */
+	bool link;	    /* from the attempt to make it until it is down */
+	bool greeted;	    /* the peer's HELLO was accepted */
 	bool was_protected; /* ever: from then on failures are retried */
-	bool standby_may_exist; /* on the peer: arbitration is needed */
-	bool standby_before; /* the same, before this connection's image */
-	bool resync_asked; /* the connection ends because we want it to */
-	uint64_t alive_us; /* last sign of life of the peer */
+	bool standby_may_exist;	 /* on the peer: arbitration is needed */
+	bool standby_before;	 /* the same, before this connection's image */
+	bool resync_asked;	 /* the connection ends because we want it to */
+	uint64_t alive_us;	 /* last sign of life of the peer */
 	uint64_t grace_until_us; /* LOST: its time to come back */
-	bool peer_busy; /* it lives, but does not take us (yet) */
+	bool peer_busy;		 /* it lives, but does not take us (yet) */
 
 	/* Jobs under way: what may not be started before they end. */
 	bool syncing;
@@ -77,7 +77,7 @@ struct primary {
 	unsigned int encoding; /* ENCODE jobs not yet done */
 	bool fencing;
 
-	bool synced; /* the image is sent, tracking is on */
+	bool synced;	    /* the image is sent, tracking is on */
 	bool standby_ready; /* ACK of epoch 0 */
 
 	/* Epochs: [0] is the oldest not acknowledged, then in order. */
@@ -86,7 +86,7 @@ struct primary {
 	unsigned int peer_inflight; /* what the peer allows, from HELLO */
 	uint64_t next_epoch;
 	uint64_t next_due_us; /* when the next checkpoint should start */
-	bool epoch_due; /* it was due and could not start yet */
+	bool epoch_due;	      /* it was due and could not start yet */
 	unsigned int skipped_in_a_row;
 
 	/* The way through YIELDING and ENDING, see wind_up(). */
@@ -97,26 +97,26 @@ struct primary {
 		WIND_AFTER_SHUTDOWN,
 		WIND_LINK, /* wait for the connection to end */
 	} wind;
-	bool wind_job; /* the job of this stage is under way */
-	bool guest_down; /* it ended by itself: see to what comes after */
+	bool wind_job;	  /* the job of this stage is under way */
+	bool guest_down;  /* it ended by itself: see to what comes after */
 	bool guest_again; /* its configuration made it run anew */
 	bool stop_asked;
 	int exit_status;
 
 	struct primary_stats {
-		uint64_t captured; /* epochs, with all their rounds */
+		uint64_t captured;     /* epochs, with all their rounds */
 		uint64_t acknowledged; /* epochs */
-		uint64_t number; /* of the last one, since the last image */
-		uint64_t applied; /* the same on the standby, as told */
-		uint64_t skipped; /* the guest did not suspend in time */
+		uint64_t number;    /* of the last one, since the last image */
+		uint64_t applied;   /* the same on the standby, as told */
+		uint64_t skipped;   /* the guest did not suspend in time */
 		uint64_t stretched; /* checkpoints that had to wait */
 		uint64_t synchronisations;
-		uint64_t losses; /* times that protection was lost */
-		uint64_t last_ack_us; /* when; 0: never */
+		uint64_t losses;	 /* times that protection was lost */
+		uint64_t last_ack_us;	 /* when; 0: never */
 		uint64_t last_commit_us; /* start of the epoch to its ack */
 		uint64_t protected_since_us;
 	} stats;
-	char peer_said[WIRE_TEXT_MAX + 160]; /* why the connection ends */
+	char peer_said[WIRE_TEXT_MAX + 160];  /* why the connection ends */
 	char last_error[WIRE_TEXT_MAX + 160]; /* for status; empty: none */
 };
 

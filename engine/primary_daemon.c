@@ -143,7 +143,8 @@ static void env_connect(void *arg)
 	pd->link = link_connect(pd->d.loop, pd->d.identity, pd->peer_host,
 				pd->peer_port, &link_events, pd);
 	if (!pd->link)
-		abort(); /* a few kB at an idle moment: nothing works any more */
+		abort(); /* a few kB at an idle moment: nothing works any more
+			  */
 }
 
 static void env_send(void *arg, struct frame_buf *frame)
@@ -165,8 +166,8 @@ static void env_disconnect(void *arg, const struct bye *bye)
 
 	if (!pd->link)
 		return;
-	frame = bye && pd->link_ready ? bye_encode(bye->reason, bye->text) :
-					NULL;
+	frame = bye && pd->link_ready ? bye_encode(bye->reason, bye->text)
+				      : NULL;
 	if (frame) {
 		link_send(pd->link, frame);
 		link_close(pd->link);
@@ -234,9 +235,8 @@ void primary_daemon_watch_addresses(struct primary_daemon *pd)
 	primary_daemon_unwatch_addresses(pd);
 	for (i = 0; i < count; i++) {
 		int err = address_watch_open(
-			pd->d.loop, nics[i].ifname, nics[i].mac,
-			&pd->addresses, addresses_grown, pd,
-			&pd->watches[pd->watch_count]);
+			pd->d.loop, nics[i].ifname, nics[i].mac, &pd->addresses,
+			addresses_grown, pd, &pd->watches[pd->watch_count]);
 
 		if (err)
 			log_warn("%s: cannot learn the addresses behind %s "
@@ -275,10 +275,10 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	pd->lock_fd = guest_lock(pd->guest.name, pd->d.set->run_dir);
 	if (pd->lock_fd < 0) {
 		fprintf(stderr, "colod: %s: %s\n", pd->guest.name,
-			pd->lock_fd == -EBUSY ?
-				"another colod on this host protects it (or "
-				"its guard is still releasing it)" :
-				strerror(-pd->lock_fd));
+			pd->lock_fd == -EBUSY
+				? "another colod on this host protects it (or "
+				  "its guard is still releasing it)"
+				: strerror(-pd->lock_fd));
 		return pd->lock_fd;
 	}
 	err = guard_start(kind, pd->guest.name, pd->lock_fd, &pd->guard);
@@ -308,8 +308,7 @@ static int make_arenas(struct primary_daemon *pd)
 			fprintf(stderr,
 				"colod: no memory for %u arenas of %zu MiB; "
 				"try a smaller --arena\n",
-				(unsigned int)pd->d.set->inflight,
-				pages >> 8);
+				(unsigned int)pd->d.set->inflight, pages >> 8);
 			return -ENOMEM;
 		}
 		pd->arenas[pd->arena_count++] = e;
@@ -356,8 +355,7 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	if (daemon_parse_peer(peer, pd->peer_host, sizeof(pd->peer_host),
 			      &pd->peer_port) ||
 	    !pd->peer_host[0]) {
-		fprintf(stderr, "colod: '%s' is not HOST or HOST:PORT\n",
-			peer);
+		fprintf(stderr, "colod: '%s' is not HOST or HOST:PORT\n", peer);
 		return -EINVAL;
 	}
 	err = daemon_prepare(&pd->d, set);

@@ -62,8 +62,7 @@ struct primary_daemon {
 
 /* primary_jobs.c: the jobs of enum env_job. */
 void primary_daemon_job(void *arg, enum env_job job, uint64_t epoch);
-void primary_daemon_image_dropped(struct primary_daemon *pd,
-				  const char *why);
+void primary_daemon_image_dropped(struct primary_daemon *pd, const char *why);
 void primary_daemon_watch_addresses(struct primary_daemon *pd);
 void primary_daemon_unwatch_addresses(struct primary_daemon *pd);
 

@@ -147,8 +147,8 @@ static bool may_acknowledge(const struct primary *p, uint64_t epoch)
 {
 	const struct epoch_run *oldest = &p->epochs[0];
 
-	return p->epoch_count && oldest->number == epoch &&
-	       !oldest->partial && !oldest->acknowledged &&
+	return p->epoch_count && oldest->number == epoch && !oldest->partial &&
+	       !oldest->acknowledged &&
 	       (oldest->state == EPOCH_ENCODE ||
 		oldest->state == EPOCH_WAIT_ACK);
 }

@@ -21,9 +21,8 @@ static json_t *last(const struct primary_daemon *pd)
 		(json_int_t)t->paused_us, "suspend_us",
 		(json_int_t)t->suspend_us, "scan_us", (json_int_t)t->scan_us,
 		"copy_us", (json_int_t)t->copy_us, "state_us",
-		(json_int_t)t->state_us, "resume_us",
-		(json_int_t)t->resume_us, "encode_us",
-		(json_int_t)t->encode_us, "commit_us",
+		(json_int_t)t->state_us, "resume_us", (json_int_t)t->resume_us,
+		"encode_us", (json_int_t)t->encode_us, "commit_us",
 		(json_int_t)pd->machine.stats.last_commit_us);
 }
 
@@ -65,9 +64,9 @@ json_t *primary_daemon_status(void *owner)
 		oldest ? since(oldest) : 0, "since_ack_us",
 		since(m->stats.last_ack_us), "pause_max_us",
 		(json_int_t)pd->seen.pause_max_us, "pause_mean_us",
-		(json_int_t)(pd->seen.pauses ? pd->seen.pause_sum_us /
-						       pd->seen.pauses :
-					       0),
+		(json_int_t)(pd->seen.pauses
+				     ? pd->seen.pause_sum_us / pd->seen.pauses
+				     : 0),
 		"synchronisations", (json_int_t)m->stats.synchronisations,
 		"losses", (json_int_t)m->stats.losses, "last_error",
 		m->last_error);

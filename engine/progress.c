@@ -63,7 +63,7 @@ void progress_update(struct progress *p, uint64_t bytes, uint64_t now_us)
 	    (uint64_t)(terminal ? TERMINAL_EVERY_US : LOG_EVERY_US))
 		return;
 	p->shown_us = now_us;
-	log_progress("%s", progress_line(p, bytes, now_us,
-					 terminal ? BAR_WIDTH : 0, line,
-					 sizeof(line)));
+	log_progress("%s",
+		     progress_line(p, bytes, now_us, terminal ? BAR_WIDTH : 0,
+				   line, sizeof(line)));
 }

@@ -10,8 +10,9 @@
 #include <stdint.h>
 
 struct progress {
-	const char *what; /* "sending web to beta" */
-	uint64_t total_bytes; /* an estimate: a busy guest is sent in part twice */
+	const char *what;     /* "sending web to beta" */
+	uint64_t total_bytes; /* an estimate: a busy guest is sent in part twice
+			       */
 	uint64_t started_us;
 	uint64_t shown_us;
 };

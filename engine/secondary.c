@@ -29,8 +29,8 @@ static const uint32_t allowed[SECONDARY_STATE_COUNT] = {
 	[SECONDARY_LISTENING] = TO(BUILDING) | TO(ENDED),
 	[SECONDARY_BUILDING] = TO(STANDBY) | TO(DISCARDING),
 	[SECONDARY_STANDBY] = TO(LOST) | TO(WAITING) | TO(DISCARDING),
-	[SECONDARY_LOST] = TO(FENCING) | TO(WAITING) | TO(ACTIVATING) |
-			   TO(DISCARDING),
+	[SECONDARY_LOST] =
+		TO(FENCING) | TO(WAITING) | TO(ACTIVATING) | TO(DISCARDING),
 	[SECONDARY_FENCING] = TO(WAITING) | TO(ACTIVATING) | TO(DISCARDING),
 	[SECONDARY_WAITING] = TO(ACTIVATING) | TO(DISCARDING),
 	[SECONDARY_ACTIVATING] = TO(ACTIVE) | TO(WAITING) | TO(DISCARDING),
@@ -263,8 +263,7 @@ static void activated(struct secondary *s, const struct event *e)
 	if (e->error) {
 		remember(s, e->text);
 		log_error("the standby of %s could not be activated: %s",
-			  s->domain,
-			  e->text ? e->text : strerror(-e->error));
+			  s->domain, e->text ? e->text : strerror(-e->error));
 		if (s->inconsistent)
 			discard(s, "it is inconsistent");
 		else
@@ -305,9 +304,9 @@ static void on_domain(struct secondary *s, const struct event *e)
 
 static void on_link_down(struct secondary *s, const struct event *e)
 {
-	const char *why = s->given_up[0] ? s->given_up :
-			  e->text	 ? e->text :
-					   "the connection was closed";
+	const char *why = s->given_up[0] ? s->given_up
+			  : e->text	 ? e->text
+					 : "the connection was closed";
 
 	s->link_up = false;
 	timer(s, ENV_TIMER_HEARTBEAT, 0);
@@ -342,7 +341,8 @@ static void on_bye(struct secondary *s, const struct bye *bye)
 		return;
 	if (bye->reason == WIRE_REASON_PROTOCOL &&
 	    s->state == SECONDARY_STANDBY) {
-		/* It complains, but it has not said that it needs us no more. */
+		/* It complains, but it has not said that it needs us no more.
+		 */
 		wait_for_operator(s, why);
 		return;
 	}
@@ -360,9 +360,9 @@ static void violation(struct secondary *s, const struct event *e)
 
 	remember(s, why);
 	disconnect(s,
-		   e->error == -ENOMEM ? WIRE_REASON_NO_RESOURCES :
-		   e->error == -E2BIG  ? WIRE_REASON_LIMIT :
-					 WIRE_REASON_PROTOCOL,
+		   e->error == -ENOMEM	? WIRE_REASON_NO_RESOURCES
+		   : e->error == -E2BIG ? WIRE_REASON_LIMIT
+					: WIRE_REASON_PROTOCOL,
 		   why);
 	if (s->state == SECONDARY_STANDBY)
 		wait_for_operator(s, why);
@@ -517,8 +517,8 @@ static void on_stop(struct secondary *s)
 	case SECONDARY_ACTIVE:
 		s->stop_asked = true;
 		go(s, SECONDARY_ENDED,
-		   s->built ? "stopped by the operator; the guest runs on" :
-			      "stopped by the operator");
+		   s->built ? "stopped by the operator; the guest runs on"
+			    : "stopped by the operator");
 		s->env.ops->finish(s->env.arg, EXIT_ENDED);
 		break;
 	case SECONDARY_BUILDING:
@@ -667,8 +667,8 @@ bool secondary_admit(const struct secondary *s,
 	bool none = !s->domain[0];
 	bool same = !none && memcmp(s->uuid, d->uuid, sizeof(s->uuid)) == 0;
 
-	if (same && (s->state == SECONDARY_ACTIVATING ||
-		     s->state == SECONDARY_ACTIVE))
+	if (same &&
+	    (s->state == SECONDARY_ACTIVATING || s->state == SECONDARY_ACTIVE))
 		return refuse(bye, WIRE_REASON_FAILED_OVER, "%s runs on %s",
 			      d->name, s->cfg.host);
 	if (!s->link_up && s->state == SECONDARY_LISTENING && !s->fencing)

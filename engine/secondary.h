@@ -20,16 +20,16 @@
 
 #include "engine/env.h"
 
-#define SECONDARY_STATES(X)                                                    \
-	X(LISTENING, "listening")                                              \
-	X(BUILDING, "building")                                                \
-	X(STANDBY, "standby")                                                  \
-	X(LOST, "lost")                                                        \
-	X(FENCING, "fencing")                                                  \
-	X(WAITING, "waiting")                                                  \
-	X(ACTIVATING, "activating")                                            \
-	X(ACTIVE, "active")                                                    \
-	X(DISCARDING, "discarding")                                            \
+#define SECONDARY_STATES(X)         \
+	X(LISTENING, "listening")   \
+	X(BUILDING, "building")     \
+	X(STANDBY, "standby")       \
+	X(LOST, "lost")             \
+	X(FENCING, "fencing")       \
+	X(WAITING, "waiting")       \
+	X(ACTIVATING, "activating") \
+	X(ACTIVE, "active")         \
+	X(DISCARDING, "discarding") \
 	X(ENDED, "ended")
 
 enum secondary_state {
@@ -65,17 +65,17 @@ struct secondary {
 	bool building; /* the job */
 	bool image_complete;
 	bool built;
-	bool inconsistent; /* an epoch could not be applied */
-	bool fencing; /* the job */
-	bool rebuild; /* DISCARDING: a primary waits to be built for */
+	bool inconsistent;     /* an epoch could not be applied */
+	bool fencing;	       /* the job */
+	bool rebuild;	       /* DISCARDING: a primary waits to be built for */
 	unsigned int applying; /* APPLY jobs under way */
-	uint64_t committed; /* stored and verified */
+	uint64_t committed;    /* stored and verified */
 	uint64_t applied;
 	bool stop_asked;
 	uint64_t stop_refused_us; /* SIGTERM with a standby that may be all */
 
 	struct secondary_stats {
-		uint64_t image_us; /* when building began */
+		uint64_t image_us;    /* when building began */
 		uint64_t detected_us; /* when the primary was given up */
 		uint64_t activated_us;
 		uint64_t last_commit_us;

@@ -96,8 +96,8 @@ void secondary_daemon_frame(struct secondary_daemon *sd, const struct frame *f)
 		return;
 	case WIRE_IMAGE:
 		err = image(sd, f);
-		why = err == -EPROTO ? "an IMAGE that is empty or late" :
-				       "no memory for the image";
+		why = err == -EPROTO ? "an IMAGE that is empty or late"
+				     : "no memory for the image";
 		break;
 	case WIRE_IMAGE_END:
 		image_end(sd, f);

@@ -26,8 +26,9 @@ struct secondary_daemon {
 
 	struct guest_description guest; /* of the admitted primary */
 	const struct guest_standby_ops *ops;
-	struct guest_standby *standby; /* the guest thread's, while it has jobs */
-	int lock_fd; /* the right to the guest's name */
+	struct guest_standby
+		*standby; /* the guest thread's, while it has jobs */
+	int lock_fd;	  /* the right to the guest's name */
 
 	struct image_receiver *image;
 	struct intake *intake;
@@ -47,7 +48,7 @@ struct secondary_daemon {
 
 	bool finishing;
 	int exit_status;
-	uint64_t raw_bytes; /* pages stored, uncompressed */
+	uint64_t raw_bytes;    /* pages stored, uncompressed */
 	uint64_t stored_bytes; /* as received */
 };
 
@@ -60,8 +61,7 @@ void secondary_visitors_close(struct secondary_daemon *sd);
 void secondary_daemon_admit(struct secondary_daemon *sd, struct link *l,
 			    const struct hello *hello,
 			    struct guest_description *guest);
-void secondary_daemon_frame(struct secondary_daemon *sd,
-			    const struct frame *f);
+void secondary_daemon_frame(struct secondary_daemon *sd, const struct frame *f);
 void secondary_daemon_alive(struct secondary_daemon *sd);
 void secondary_daemon_down(struct secondary_daemon *sd, int err,
 			   const char *why);

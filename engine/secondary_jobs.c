@@ -187,8 +187,8 @@ static void build_post(struct secondary_daemon *sd)
 		       clock_now_us());
 	sd->not_building = false;
 	secondary_daemon_pace(sd);
-	daemon_job_err(&sd->d, ENV_JOB_BUILD, 0, build_run, build_after, b,
-			  err, &why);
+	daemon_job_err(&sd->d, ENV_JOB_BUILD, 0, build_run, build_after, b, err,
+		       &why);
 }
 
 /* --- APPLY, ACTIVATE, DESTROY ------------------------------------------- */
@@ -221,8 +221,8 @@ static void announce_again(void *arg)
 		if (n < 0)
 			log_warn("%s: nothing announced behind %s: %s",
 				 sd->guest.name, sd->nics[i].ifname,
-				 n == -ENOTCONN ? "it is not on a bridge" :
-						  strerror(-n));
+				 n == -ENOTCONN ? "it is not on a bridge"
+						: strerror(-n));
 		else
 			log_info("%s: announced behind %s, %d frames",
 				 sd->guest.name, sd->nics[i].ifname, n);

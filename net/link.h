@@ -28,7 +28,8 @@ struct link_listener;
 struct link_events {
 	/* Established and authenticated. */
 	void (*up)(void *arg, struct link *l);
-	/* A whole frame with a checked header; f->payload is valid in the call. */
+	/* A whole frame with a checked header; f->payload is valid in the call.
+	 */
 	void (*frame)(void *arg, struct link *l, const struct frame *f);
 	/* Any authenticated bytes arrived: the peer lives.  May be NULL. */
 	void (*alive)(void *arg, struct link *l);
@@ -75,8 +76,7 @@ void link_setup_timeout(struct link *l, uint64_t us);
  */
 int link_listen(struct loop *loop, const struct tls_identity *id,
 		const char *address, uint16_t port,
-		const struct link_events *(*accepted)(void *arg,
-						      struct link *l,
+		const struct link_events *(*accepted)(void *arg, struct link *l,
 						      void **link_arg),
 		void *arg, struct link_listener **out, uint16_t *port_out);
 /* Instead of LINK_SETUP_TIMEOUT_US, for connections from now on. */
@@ -87,9 +87,9 @@ void link_listener_close(struct link_listener *l);
 /*
  * Queues a frame (type, epoch, length and payload set).  HELLO, HEARTBEAT, ACK
  * and BYE overtake queued bulk, all else keeps its order.  Takes ownership: the
- * buffer is released also when the link is down, and never from inside the call.
- * What is sent before `up` waits for it; what is sent after link_close() is
- * dropped.
+ * buffer is released also when the link is down, and never from inside the
+ * call. What is sent before `up` waits for it; what is sent after link_close()
+ * is dropped.
  */
 void link_send(struct link *l, struct frame_buf *b);
 /* A frame without payload. */

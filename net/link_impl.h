@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of a link share: link.c, link_setup.c, link_io.c, listener.c. */
+/* What the files of a link share: link.c, link_setup.c, link_io.c, listener.c.
+ */
 #ifndef NET_LINK_IMPL_H
 #define NET_LINK_IMPL_H
 
@@ -13,8 +14,8 @@ enum link_state {
 	LINK_HANDSHAKE,
 	LINK_UP,
 	LINK_CLOSING, /* asked to close, the queue is being sent */
-	LINK_LINGER, /* all is said; waits until the peer has read it */
-	LINK_ENDED, /* waits for its operations, then `down` and free */
+	LINK_LINGER,  /* all is said; waits until the peer has read it */
+	LINK_ENDED,   /* waits for its operations, then `down` and free */
 };
 
 enum {
@@ -61,7 +62,7 @@ struct link {
 	struct frame_queue urgent;
 	struct frame_queue bulk;
 	struct frame_queue refused; /* came too late; released at the end */
-	struct frame_buf *sending; /* given to TLS in part */
+	struct frame_buf *sending;  /* given to TLS in part */
 	size_t sending_at;
 	uint64_t send_sequence;
 	size_t queued_bytes;
@@ -74,7 +75,7 @@ struct link {
 	bool paused;
 	bool recv_ended;
 	int recv_err; /* 0: the peer hung up */
-	bool heard; /* any authenticated byte */
+	bool heard;   /* any authenticated byte */
 	uint64_t recv_sequence;
 	uint8_t header[WIRE_HEADER_BYTES];
 	size_t header_bytes;

@@ -26,7 +26,7 @@ struct loop;
 struct loop_op {
 	void (*fn)(void *arg, int res);
 	void *arg;
-	bool busy; /* started, fn not yet called */
+	bool busy;	/* started, fn not yet called */
 	bool cancelled; /* the loop's: it waits for these on its way out */
 };
 
@@ -65,7 +65,7 @@ void loop_cancel(struct loop *l, struct loop_op *op);
 struct loop_timer {
 	void (*fn)(void *arg);
 	void *arg;
-	uint64_t at_us; /* of clock_now_us() */
+	uint64_t at_us;		 /* of clock_now_us() */
 	struct loop_timer *next; /* the loop's, sorted by at_us */
 	bool armed;
 };

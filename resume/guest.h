@@ -220,7 +220,8 @@ struct guest_standby_ops {
 	/* Frees the handle and leaves an activated guest running. */
 	void (*close)(struct guest_standby *s);
 
-	/* Removes the twin and all that belongs to it, then frees the handle. */
+	/* Removes the twin and all that belongs to it, then frees the handle.
+	 */
 	void (*destroy)(struct guest_standby *s);
 
 	/*

@@ -20,7 +20,7 @@
 /* How long each part of a capture took, in microseconds. */
 struct epoch_times {
 	uint64_t suspend_us; /* request to suspended: the guest still runs */
-	uint64_t scan_us; /* log-dirty bitmap */
+	uint64_t scan_us;    /* log-dirty bitmap */
 	uint64_t copy_us;
 	uint64_t state_us; /* CPU and device state */
 	uint64_t resume_us;
@@ -37,7 +37,7 @@ struct epoch {
 	uint8_t *pages; /* page_capacity * WIRE_PAGE_BYTES */
 	size_t state_bytes;
 	size_t state_capacity; /* WIRE_STATE_MAX or less */
-	uint8_t *state; /* records, see stream/records.h */
+	uint8_t *state;	       /* records, see stream/records.h */
 	struct epoch_times times;
 };
 

@@ -37,17 +37,17 @@ enum {
 #define WIRE_OPTIONAL UINT16_C(0x8000)
 
 /* number, name, longest payload */
-#define WIRE_TYPES(X)                                                          \
-	X(1, HELLO, 1024)                                                      \
-	X(2, DOMAIN, WIRE_CONFIG_MAX + 1024)                                   \
-	X(3, IMAGE, WIRE_PAYLOAD_MAX)                                          \
-	X(4, IMAGE_END, 16)                                                    \
-	X(5, EPOCH_BEGIN, 0)                                                   \
-	X(6, PAGES, WIRE_PAYLOAD_MAX)                                          \
-	X(7, STATE, WIRE_PAYLOAD_MAX)                                          \
-	X(8, EPOCH_END, 24)                                                    \
-	X(9, ACK, 8)                                                           \
-	X(10, HEARTBEAT, 0)                                                    \
+#define WIRE_TYPES(X)                        \
+	X(1, HELLO, 1024)                    \
+	X(2, DOMAIN, WIRE_CONFIG_MAX + 1024) \
+	X(3, IMAGE, WIRE_PAYLOAD_MAX)        \
+	X(4, IMAGE_END, 16)                  \
+	X(5, EPOCH_BEGIN, 0)                 \
+	X(6, PAGES, WIRE_PAYLOAD_MAX)        \
+	X(7, STATE, WIRE_PAYLOAD_MAX)        \
+	X(8, EPOCH_END, 24)                  \
+	X(9, ACK, 8)                         \
+	X(10, HEARTBEAT, 0)                  \
 	X(11, BYE, 8 + WIRE_TEXT_MAX)
 
 enum wire_type {
@@ -57,19 +57,19 @@ enum wire_type {
 };
 
 /* Why a side ends the connection on purpose: number, name, words for people. */
-#define WIRE_REASONS(X)                                                        \
-	X(0, ENDED, "protection ended by the operator")                        \
-	X(1, POWEROFF, "the guest powered off")                                \
-	X(2, REBOOT, "the guest rebooted")                                     \
-	X(3, CRASH, "the guest crashed")                                       \
-	X(4, VERSION, "the peer speaks another version of the protocol")       \
-	X(5, BUSY, "the secondary already has a primary")                      \
-	X(6, PROTOCOL, "the peer violated the protocol")                       \
-	X(7, LIMIT, "a limit of the peer was exceeded")                        \
-	X(8, NO_RESOURCES, "the peer ran out of memory or disk")               \
-	X(9, FAILED_OVER, "the standby has taken over; it runs on the peer")   \
-	X(10, REFUSED, "the peer refuses this domain")                         \
-	X(11, IMAGE_FAILED, "the standby could not be built")                  \
+#define WIRE_REASONS(X)                                                      \
+	X(0, ENDED, "protection ended by the operator")                      \
+	X(1, POWEROFF, "the guest powered off")                              \
+	X(2, REBOOT, "the guest rebooted")                                   \
+	X(3, CRASH, "the guest crashed")                                     \
+	X(4, VERSION, "the peer speaks another version of the protocol")     \
+	X(5, BUSY, "the secondary already has a primary")                    \
+	X(6, PROTOCOL, "the peer violated the protocol")                     \
+	X(7, LIMIT, "a limit of the peer was exceeded")                      \
+	X(8, NO_RESOURCES, "the peer ran out of memory or disk")             \
+	X(9, FAILED_OVER, "the standby has taken over; it runs on the peer") \
+	X(10, REFUSED, "the peer refuses this domain")                       \
+	X(11, IMAGE_FAILED, "the standby could not be built")                \
 	X(12, RESYNC, "the domain has to be synchronised anew")
 
 enum wire_reason {
@@ -102,21 +102,21 @@ enum wire_record {
 
 struct wire_header {
 	uint16_t type;
-	uint16_t flags; /* reserved, 0 */
-	uint32_t length; /* of the payload, in bytes */
-	uint64_t epoch; /* 0 outside an epoch */
+	uint16_t flags;	   /* reserved, 0 */
+	uint32_t length;   /* of the payload, in bytes */
+	uint64_t epoch;	   /* 0 outside an epoch */
 	uint64_t sequence; /* counts the frames of this direction, from 0 */
 };
 
 struct wire_hello {
 	uint8_t magic[8];
 	uint16_t version;
-	uint16_t role; /* enum wire_role */
-	uint32_t payload_max; /* longest payload this side takes, bytes */
+	uint16_t role;	       /* enum wire_role */
+	uint32_t payload_max;  /* longest payload this side takes, bytes */
 	uint32_t inflight_max; /* epochs sent and not yet acknowledged */
 	uint32_t heartbeat_us;
-	uint64_t features; /* none defined yet: 0 */
-	uint64_t session; /* random, new for every protection */
+	uint64_t features;    /* none defined yet: 0 */
+	uint64_t session;     /* random, new for every protection */
 	uint32_t name_length; /* of the host name that follows */
 	uint32_t reserved;
 };
@@ -133,24 +133,24 @@ struct wire_domain {
 };
 
 struct wire_image_end {
-	uint64_t bytes; /* of all IMAGE payloads */
+	uint64_t bytes;	   /* of all IMAGE payloads */
 	uint64_t checksum; /* XXH3-64 over them, in order */
 };
 
 struct wire_pages {
-	uint32_t count; /* entries, 1..WIRE_BATCH_PAGES */
+	uint32_t count;	   /* entries, 1..WIRE_BATCH_PAGES */
 	uint32_t encoding; /* enum wire_page_encoding of the bodies */
 	/* uint64_t entries[count]; bodies of all DATA entries, in order */
 };
 
 struct wire_record_header {
-	uint32_t type; /* enum wire_record */
+	uint32_t type;	 /* enum wire_record */
 	uint32_t length; /* of the body without its padding to 8 */
 };
 
 struct wire_epoch_end {
-	uint64_t pages; /* entries in all PAGES frames of this epoch */
-	uint64_t bytes; /* of all PAGES and STATE payloads */
+	uint64_t pages;	   /* entries in all PAGES frames of this epoch */
+	uint64_t bytes;	   /* of all PAGES and STATE payloads */
 	uint64_t checksum; /* XXH3-64 over those payloads, in order */
 };
 
@@ -159,11 +159,11 @@ struct wire_ack {
 };
 
 struct wire_bye {
-	uint32_t reason; /* enum wire_reason */
+	uint32_t reason;      /* enum wire_reason */
 	uint32_t text_length; /* printable text that follows */
 };
 
-#define WIRE_AT(type, member, offset)                                          \
+#define WIRE_AT(type, member, offset) \
 	static_assert(offsetof(struct type, member) == (offset), #type)
 
 static_assert(sizeof(struct wire_header) == WIRE_HEADER_BYTES, "header");
@@ -202,7 +202,7 @@ static_assert(sizeof(struct wire_ack) == 8, "ack");
 static_assert(sizeof(struct wire_bye) == 8, "bye");
 WIRE_AT(wire_bye, text_length, 4);
 static_assert(sizeof(struct wire_pages) +
-		      WIRE_BATCH_PAGES * (8 + WIRE_PAGE_BYTES) <=
+			      WIRE_BATCH_PAGES * (8 + WIRE_PAGE_BYTES) <=
 		      WIRE_PAYLOAD_MAX,
 	      "a raw batch fits one frame");
 

@@ -32,9 +32,9 @@ struct frame_buf {
 	void *owner;
 	uint64_t epoch;
 	uint16_t type;
-	uint32_t length; /* of the payload, set before sending */
+	uint32_t length;   /* of the payload, set before sending */
 	uint32_t capacity; /* of the payload */
-	uint8_t bytes[]; /* WIRE_HEADER_BYTES, then the payload */
+	uint8_t bytes[];   /* WIRE_HEADER_BYTES, then the payload */
 };
 
 static inline uint8_t *frame_payload(struct frame_buf *b)

@@ -52,7 +52,7 @@ int store_end(struct store *s, const struct wire_epoch_end *end,
 
 bool store_complete(const struct store *s);
 uint64_t store_number(const struct store *s);
-size_t store_page_count(const struct store *s); /* distinct gfns */
+size_t store_page_count(const struct store *s);	  /* distinct gfns */
 size_t store_memory_bytes(const struct store *s); /* held at the moment */
 
 /*

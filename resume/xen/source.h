@@ -66,10 +66,10 @@ struct guest_source {
 	bool stale;  /* pages were lost: a new image is needed */
 	size_t bitmap_words;
 	xc_hypercall_buffer_t bits_buffer;
-	uint64_t *bits;	 /* log-dirty bitmap, in hypercall memory */
-	uint64_t *carry; /* dirty, and no room in the last capture */
+	uint64_t *bits;	  /* log-dirty bitmap, in hypercall memory */
+	uint64_t *carry;  /* dirty, and no room in the last capture */
 	size_t next_word; /* of the bitmap, where the next capture begins */
-	uint64_t *remap; /* one bit a chunk: holes that became memory */
+	uint64_t *remap;  /* one bit a chunk: holes that became memory */
 	bool remap_any;
 	uint64_t holes; /* dirty frames not to be had, of the last capture */
 	uint8_t *context;

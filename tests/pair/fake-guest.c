@@ -109,10 +109,10 @@ static enum guest_status status_by_fate(void)
 	char word[16];
 
 	fate(word);
-	return !strcmp(word, "poweroff") ? GUEST_POWEROFF :
-	       !strcmp(word, "reboot")	 ? GUEST_REBOOT :
-	       !strcmp(word, "crash")	 ? GUEST_CRASHED :
-					   GUEST_RUNNING;
+	return !strcmp(word, "poweroff") ? GUEST_POWEROFF
+	       : !strcmp(word, "reboot") ? GUEST_REBOOT
+	       : !strcmp(word, "crash")	 ? GUEST_CRASHED
+					 : GUEST_RUNNING;
 }
 
 /* --- source ------------------------------------------------------------- */
@@ -404,8 +404,8 @@ static int build(const struct guest_description *d, int fd,
 
 	s->pages = d->ram_bytes / PAGE;
 	s->memory = calloc(s->pages, PAGE);
-	while ((n = read(fd, (char *)s->memory + got,
-			 s->pages * PAGE - got)) > 0)
+	while ((n = read(fd, (char *)s->memory + got, s->pages * PAGE - got)) >
+	       0)
 		got += (size_t)n;
 	if (got != s->pages * PAGE) {
 		guest_error_set(err, "the image ends after %zu bytes", got);
