@@ -114,8 +114,6 @@ static void on_down(void *arg, struct link *l, int err, const char *why)
 	frame_pool_cancel(pd->pool, true);
 	primary_daemon_image_dropped(pd, why);
 	primary_event(&pd->machine, &e);
-	if (pd->finishing)
-		daemon_finish(&pd->d, pd->exit_status);
 }
 
 static const struct link_events link_events = {
@@ -193,10 +191,7 @@ static void env_finish(void *arg, int exit_status)
 	struct primary_daemon *pd = arg;
 
 	primary_daemon_unwatch_addresses(pd);
-	pd->finishing = true;
-	pd->exit_status = exit_status;
-	if (!pd->link) /* else when it is down */
-		daemon_finish(&pd->d, exit_status);
+	daemon_finish(&pd->d, exit_status);
 }
 
 static const struct env_ops env_ops = {

@@ -45,9 +45,6 @@ struct primary_daemon {
 	struct address_watch *watches[GUEST_NICS_MAX];
 	size_t watch_count;
 
-	bool finishing;
-	int exit_status;
-
 	struct {
 		struct epoch_times times; /* of the last epoch */
 		size_t dirty_pages;
