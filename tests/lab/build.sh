@@ -198,6 +198,12 @@ lab_build_dom0() {
 	lab_pack "$root" "$made" && rm -rf "$root"
 }
 
+# Made once: a host that is switched on after colod was built anew must still
+# know the other.
+lab_certs() {	# folder
+	[ -e "$1/b.key" ] || "$COLOD" certs "$1" a=10.9.0.1 b=10.9.0.2 >/dev/null
+}
+
 # colod with certificates of two authorities: /certs, and /other-certs for the
 # tests in which the peer is a stranger.
 lab_build_colod() {
@@ -210,9 +216,8 @@ lab_build_colod() {
 	while read -r f; do
 		rm -f "$root$f"
 	done <"$cache/dom0.files"
-	"$COLOD" certs "$root/certs" a=10.9.0.1 b=10.9.0.2 >/dev/null &&
-		"$COLOD" certs "$root/other-certs" a=10.9.0.1 b=10.9.0.2 \
-			>/dev/null || return
+	lab_certs "$cache/certs" && lab_certs "$cache/other-certs" || return
+	cp -R "$cache/certs" "$cache/other-certs" "$root/"
 	lab_pack "$root" "$made" && rm -rf "$root"
 }
 
