@@ -24,6 +24,10 @@ now() { echo "$EPOCHREALTIME"; }
 lab_up() {
 	lab_dir=$(mktemp -d "${TMPDIR:-/tmp}/colod-lab.XXXXXX") || return
 	mkdir "$lab_dir/log"
+	# A host that is switched on again is the one that was killed, whatever
+	# has been built meanwhile.
+	cat "$cache/dom0.cpio.gz" "$cache/colod.cpio.gz" >"$lab_dir/initrd"
+	cp "$cache/xen.elf" "$cache/kernel/vmlinuz" "$lab_dir/" || return
 	"$cache/bin/wire" >"$lab_dir/ports" 2>"$lab_dir/wire.err" &
 	echo $! >"$lab_dir/wire.pid"
 	lab_wait_file "$lab_dir/ports" || return
@@ -89,7 +93,6 @@ host_on() {
 	echo $! >"$d/$host.stamp.pid"
 	disown
 	lab_wait_file "$d/$host.ready" || return
-	cat "$cache/dom0.cpio.gz" "$cache/colod.cpio.gz" >"$d/$host.initrd"
 	for name in colod guest; do
 		qemu+=(-chardev "socket,id=$name,path=$d/$host.$name"
 			-device "virtserialport,chardev=$name,name=log.$name")
@@ -101,9 +104,9 @@ host_on() {
 	done
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
 		-accel tcg,thread=multi -cpu "$lab_cpu" -smp "$lab_cpus" -m 1280 \
-		-kernel "$cache/xen.elf" \
+		-kernel "$d/xen.elf" \
 		-append "console=com1 com1=115200 noreboot dom0_mem=640M dom0_max_vcpus=1 spec-ctrl=no xpti=no pv-l1tf=no ${COLOD_LAB_XEN:-}" \
-		-initrd "$cache/kernel/vmlinuz console=hvc0 quiet mitigations=off lab=$host,$d/$host.initrd" \
+		-initrd "$d/vmlinuz console=hvc0 quiet mitigations=off lab=$host,$d/initrd" \
 		-chardev "socket,id=console,path=$d/$host.console" \
 		-serial chardev:console \
 		-netdev "socket,id=n0,connect=127.0.0.1:$port" \

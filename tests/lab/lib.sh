@@ -35,7 +35,8 @@ begin() {	# name [hosts]
 	test_name=$1
 	lab_find_tools
 	lab_find_colod
-	lab_build || exit
+	cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
+	[ -n "${COLOD_LAB_DIR:-}" ] || lab_build || exit
 	trap test_end EXIT
 	trap 'echo "$test_name: interrupted" >&2; exit 1' INT TERM HUP
 	test_deadline "${COLOD_LAB_TIMEOUT:-600}" $$ &
@@ -165,7 +166,7 @@ wait_log() {	# seconds, log, pattern
 # From here on, LOG is looked at only after what it holds now.
 declare -A log_mark
 mark() {
-	log_mark[$1]=$(wc -l <"$lab_dir/log/$1" 2>/dev/null || echo 0)
+	log_mark[$1]=$(cat "$lab_dir/log/$1" 2>/dev/null | wc -l)
 }
 
 no_log() {	# log, pattern
