@@ -87,7 +87,8 @@ struct guest_source_ops {
 	/*
 	 * Finds the guest by the operator's words (name or id), and checks
 	 * that it can be protected.  Changes nothing of it.  -ENOENT: no such
-	 * guest; -ENOTSUP: of a kind that is not supported; -EPERM/-EACCES: no
+	 * guest; -ENOTSUP: of a kind that is not supported; -EAGAIN: it cannot
+	 * be suspended, or not yet, for it is booting; -EPERM/-EACCES: no
 	 * privilege.
 	 */
 	int (*open)(const char *words, struct guest_source **out,
@@ -172,7 +173,7 @@ struct guest_source_ops {
 	 * left, waits up to `patience_us` for a suspend under way to resume it,
 	 * and undoes tracking and subscriptions.  Uses nothing of the dead
 	 * process.  0: the guest runs and nothing is left behind; -ENOENT: no
-	 * such guest.
+	 * such guest; -EBUSY: the process that holds it lives.
 	 */
 	int (*rescue)(const char *words, uint64_t patience_us);
 };

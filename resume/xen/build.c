@@ -91,9 +91,9 @@ static int make_config(struct guest_standby *s,
 	libxl_ctx *ctx = xen_host_libxl(s->host, err);
 	char mark[XEN_HOLDER_BYTES];
 
+	libxl_domain_config_init(config);
 	if (!ctx)
 		return -EIO;
-	libxl_domain_config_init(config);
 	if (libxl_domain_config_from_json(ctx, config, d->config)) {
 		guest_error_set(err,
 				"libxl does not understand the"
@@ -240,7 +240,7 @@ static void sweep_one(struct xen_host *h, uint32_t domid, const char *twin)
 int xen_standby_sweep(void)
 {
 	AUTO_FREE char **ids = NULL;
-	struct guest_error err;
+	struct guest_error err = { { 0 } };
 	struct xen_host *h;
 	unsigned int n = 0;
 	int rc = xen_host_open(&h, &err);

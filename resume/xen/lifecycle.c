@@ -171,7 +171,7 @@ int xen_after_shutdown(struct xen_host *h, uint32_t domid, const char *name,
 		       bool wait, bool *again)
 {
 	libxl_domain_config config;
-	struct guest_error err;
+	struct guest_error err = { { 0 } };
 	struct xen_state st;
 	int rc;
 

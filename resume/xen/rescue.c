@@ -25,6 +25,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "resume/xen/holder.h"
 #include "resume/xen/source.h"
 
 #define POLL_US UINT64_C(5000)
@@ -103,6 +104,7 @@ static void undo(struct xen_host *h, uint32_t domid)
 static int rescue(struct xen_host *h, const char *words, uint64_t patience_us)
 {
 	AUTO_FREE char *mark = NULL;
+	const char *holder;
 	uint32_t domid;
 	int rc = xen_find(h, words, &domid);
 
@@ -111,6 +113,9 @@ static int rescue(struct xen_host *h, const char *words, uint64_t patience_us)
 	mark = xen_node_read(h, domid, XEN_NODE_SOURCE);
 	if (!mark)
 		return errno == ENOENT ? 0 : -errno;
+	holder = strchr(mark, ' ');
+	if (holder && xen_holder_lives(holder + 1))
+		return -EBUSY;
 	if (!is(mark, XEN_MARK_IDLE))
 		rc = make_run(h, domid, mark, patience_us);
 	/* It shut down by itself meanwhile: nothing to resume. */
@@ -123,7 +128,7 @@ static int rescue(struct xen_host *h, const char *words, uint64_t patience_us)
 
 int xen_rescue(const char *words, uint64_t patience_us)
 {
-	struct guest_error err;
+	struct guest_error err = { { 0 } };
 	struct xen_host *h;
 	int rc = xen_host_open(&h, &err);
 

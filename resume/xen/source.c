@@ -132,7 +132,7 @@ static int check_suspends(struct guest_source *s, struct guest_error *err)
 			" is still booting, or its kernel lacks suspend"
 			" for Xen",
 			s->name);
-	return -ENOTSUP;
+	return -EAGAIN;
 }
 
 /*
@@ -364,7 +364,7 @@ static void xen_stop_tracking(struct guest_source *s)
 	s->tracking = false;
 	xen_source_unbind(s);
 	xen_source_release(s);
-	if (s->marked)
+	if (s->marked && !s->suspended) /* else a rescue still has work */
 		xen_source_mark(s, NULL);
 	AUTO_LOCK(&s->lock);
 	s->cancelled = false;
@@ -377,6 +377,8 @@ static enum guest_status xen_status(struct guest_source *s)
 
 	if (xen_source_resume_late(s))
 		return GUEST_RUNNING;
+	if (s->suspended) /* an earlier resume has failed */
+		xen_source_resume(s);
 	/* A query that fails says nothing against the guest. */
 	if (xen_query(s->host, s->domid, &st) < 0)
 		return s->suspended ? GUEST_SUSPENDED : GUEST_RUNNING;

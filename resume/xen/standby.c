@@ -78,6 +78,7 @@ static int xen_apply(struct guest_standby *s, const struct store *epoch)
 		return -EINVAL;
 	if (!store_record(epoch, WIRE_RECORD_HVM_CONTEXT, &context) ||
 	    context.length == 0 || context.length > s->context_capacity) {
+		s->broken = true;
 		log_error("%s: epoch %llu has no usable state of the vCPUs",
 			  s->twin, (unsigned long long)store_number(epoch));
 		return -EPROTO;
@@ -158,7 +159,14 @@ static enum guest_status xen_standby_status(struct guest_standby *s)
 
 static int xen_standby_after_shutdown(struct guest_standby *s, bool *again)
 {
-	return xen_after_shutdown(s->host, s->domid, s->name, false, again);
+	int rc = xen_after_shutdown(s->host, s->domid, s->name, false, again);
+
+	/* What runs anew is another domain of the same name. */
+	if (rc == 0 && *again)
+		rc = xen_find(s->host, s->name, &s->domid);
+	if (rc < 0)
+		*again = false;
+	return rc;
 }
 
 static void xen_standby_cancel(struct guest_standby *s)
