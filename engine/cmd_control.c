@@ -22,7 +22,7 @@ static const char *text(const json_t *o, const char *key)
 /* Where the operator names no domain there must be just one to mean. */
 static int tell(const struct settings *set, const char *domain,
 		const char *command, bool (*fits)(const json_t *status),
-		const char *none)
+		bool (*obeyed)(const json_t *status), const char *none)
 {
 	struct control_reply found[DAEMONS_MAX];
 	int n = control_ask_all(set->run_dir, domain, found, DAEMONS_MAX), i;
@@ -44,7 +44,10 @@ static int tell(const struct settings *set, const char *domain,
 			printf("%s%s%s: %s\n", text(reply, "role"),
 			       domain[0] ? " " : "", domain,
 			       text(reply, "state"));
-			status = EXIT_ENDED;
+			status = obeyed(reply) ? EXIT_ENDED : EXIT_FAILED;
+			if (status)
+				fprintf(stderr, "colod: not obeyed; its log "
+						"says why\n");
 		} else {
 			fprintf(stderr, "colod: %s did not answer\n", path);
 		}
@@ -71,6 +74,22 @@ static bool may_fail_over(const json_t *status)
 	       (!strcmp(state, "waiting") || !strcmp(state, "lost"));
 }
 
+static bool takes_over(const json_t *status)
+{
+	return !strcmp(text(status, "state"), "activating") ||
+	       !strcmp(text(status, "state"), "active");
+}
+
+/* Only a standby that may be all that is left is not given up at once. */
+static bool stops(const json_t *status)
+{
+	const char *state = text(status, "state");
+
+	return strcmp(text(status, "role"), "secondary") ||
+	       !(!strcmp(state, "waiting") || !strcmp(state, "lost") ||
+		 !strcmp(state, "fencing"));
+}
+
 static bool any(const json_t *status)
 {
 	(void)status;
@@ -80,11 +99,11 @@ static bool any(const json_t *status)
 int command_failover(const struct settings *set, int argc, char **argv)
 {
 	return tell(set, argc ? argv[0] : NULL, "failover", may_fail_over,
-		    "no secondary here waits for a failover");
+		    takes_over, "no secondary here waits for a failover");
 }
 
 int command_stop(const struct settings *set, int argc, char **argv)
 {
-	return tell(set, argc ? argv[0] : NULL, "stop", any,
+	return tell(set, argc ? argv[0] : NULL, "stop", any, stops,
 		    "no colod runs here");
 }

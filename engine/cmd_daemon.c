@@ -39,16 +39,15 @@ int command_release(const struct settings *set, int argc, char **argv)
 	if (set->verbose)
 		log_set_level(LOG_LEVEL_DEBUG);
 	lock = guest_lock(argv[0], set->run_dir);
-	if (lock == -EBUSY) {
+	err = lock < 0 ? lock
+		       : kind->source->rescue(argv[0], RELEASE_PATIENCE_US);
+	if (lock >= 0)
+		close(lock);
+	if (err == -EBUSY)
 		fprintf(stderr,
 			"colod: %s is held by a living colod; end that with "
 			"'colod stop %s'\n",
 			argv[0], argv[0]);
-		return EXIT_FAILED;
-	}
-	err = kind->source->rescue(argv[0], RELEASE_PATIENCE_US);
-	if (lock >= 0)
-		close(lock);
 	if (err == -ENOENT)
 		fprintf(stderr, "colod: there is no domain %s\n", argv[0]);
 	if (err)

@@ -158,8 +158,15 @@ static void wind_up(struct primary *p)
 
 static void wind_job_done(struct primary *p, const struct event *e)
 {
-	if (e->job == ENV_JOB_AFTER_SHUTDOWN)
+	if (e->job == ENV_JOB_AFTER_SHUTDOWN) {
 		p->guest_again = e->again && !p->stop_asked;
+		if (e->error) {
+			remember(p, e->text ? e->text : strerror(-e->error));
+			log_error("%s: not protected again: %s", p->cfg.domain,
+				  p->last_error);
+			p->exit_status = EXIT_FAILED;
+		}
+	}
 	if (e->job == ENV_JOB_YIELD && e->error)
 		log_error("%s could not be paused here (%s) while it runs on "
 			  "%s: pause or destroy it NOW",
@@ -335,7 +342,9 @@ static void on_link_down(struct primary *p, const struct event *e)
 static void connect_now(struct primary *p, const char *why)
 {
 	primary_timer(p, ENV_TIMER_RETRY, 0);
-	primary_timer(p, ENV_TIMER_GUEST, 0);
+	if (primary_now(p) >= p->late_until_us)
+		primary_timer(p, ENV_TIMER_GUEST, 0);
+	p->resync_asked = false;
 	p->peer_said[0] = '\0';
 	p->standby_before = p->standby_may_exist;
 	if (p->state == PRIMARY_UNPROTECTED || p->state == PRIMARY_LOST)
@@ -423,7 +432,8 @@ static void sync_done(struct primary *p, const struct event *e)
 				   "the image could not be sent");
 	} else {
 		p->synced = true;
-		p->standby_may_exist = true;
+		/* Unless the peer has said meanwhile that it has none. */
+		p->standby_may_exist = !p->peer_said[0];
 		maybe_protected(p);
 	}
 }
@@ -509,8 +519,13 @@ static void on_timer(struct primary *p, enum env_timer t)
 			connect_now(p, "trying to reach the secondary");
 		break;
 	case ENV_TIMER_GUEST:
-		primary_job(p, ENV_JOB_STATUS, 0);
-		timer_in(p, ENV_TIMER_GUEST, p->cfg.retry_us / 2);
+		if (!p->looking)
+			primary_job(p, ENV_JOB_STATUS, 0);
+		p->looking = true;
+		if (primary_now(p) < p->late_until_us)
+			timer_in(p, ENV_TIMER_GUEST, LATE_LOOK_US);
+		else if (p->state == PRIMARY_UNPROTECTED)
+			timer_in(p, ENV_TIMER_GUEST, p->cfg.retry_us / 2);
 		break;
 	default:
 		break;
@@ -533,6 +548,7 @@ static void on_done(struct primary *p, const struct event *e)
 		fence_done(p, e);
 		break;
 	case ENV_JOB_STATUS:
+		p->looking = false;
 		if (p->state == PRIMARY_UNPROTECTED ||
 		    p->state == PRIMARY_CONNECTING)
 			primary_guest_down(p, e->guest);

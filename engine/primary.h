@@ -74,6 +74,7 @@ struct primary {
 	/* Jobs under way: what may not be started before they end. */
 	bool syncing;
 	bool capturing;
+	bool looking;	       /* ENV_JOB_STATUS */
 	unsigned int encoding; /* ENCODE jobs not yet done */
 	bool fencing;
 
@@ -88,6 +89,7 @@ struct primary {
 	uint64_t next_due_us; /* when the next checkpoint should start */
 	bool epoch_due;	      /* it was due and could not start yet */
 	unsigned int skipped_in_a_row;
+	uint64_t late_until_us; /* a suspend may still come: look for it */
 
 	/* The way through YIELDING and ENDING, see wind_up(). */
 	enum primary_wind {

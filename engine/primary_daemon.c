@@ -109,7 +109,7 @@ static void on_down(void *arg, struct link *l, int err, const char *why)
 
 	(void)l;
 	pd->link = NULL;
-	pd->link_ready = false;
+	pd->link_ready = pd->link_closing = false;
 	pd->generation++;
 	frame_pool_cancel(pd->pool, true);
 	primary_daemon_image_dropped(pd, why);
@@ -162,14 +162,18 @@ static void env_disconnect(void *arg, const struct bye *bye)
 	struct primary_daemon *pd = arg;
 	struct frame_buf *frame;
 
-	if (!pd->link)
+	if (!pd->link || pd->link_closing)
 		return;
+	/* Nobody takes the rest of an image any more. */
+	image_sender_close(pd->image);
+	pd->image = NULL;
+	pd->link_closing = true;
 	frame = bye && pd->link_ready ? bye_encode(bye->reason, bye->text)
 				      : NULL;
 	if (frame) {
 		link_send(pd->link, frame);
 		link_close(pd->link);
-	} else if (!bye || !pd->link_ready) {
+	} else {
 		link_abort(pd->link, "given up");
 	}
 	pd->link_ready = false;
@@ -284,7 +288,8 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	}
 	err = pd->ops->open(pd->guest.name, &pd->source, &why);
 	if (err)
-		fprintf(stderr, "colod: %s\n", why.text);
+		fprintf(stderr, "colod: %s\n",
+			why.text[0] ? why.text : strerror(-err));
 	return err;
 }
 

@@ -25,6 +25,7 @@ struct primary_daemon {
 	uint16_t peer_port;
 	struct link *link;
 	bool link_ready; /* up, and not being closed */
+	bool link_closing;
 	/* Counts connections: what was made for an earlier one is dropped. */
 	unsigned int generation;
 

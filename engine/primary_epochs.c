@@ -21,7 +21,11 @@
 
 #include "engine/moves.h"
 
-enum { ROUNDS_A_WARNING = 50 };
+enum {
+	ROUNDS_A_WARNING = 50,
+	/* How long Linux tries to freeze its tasks, and then some. */
+	LATE_SUSPEND_US = 30 * 1000 * 1000,
+};
 
 struct epoch_run *primary_epoch(struct primary *p, uint64_t number)
 {
@@ -195,6 +199,11 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 	struct epoch_run *r = primary_epoch(p, e->epoch);
 
 	p->capturing = false;
+	if (e->error == -ETIMEDOUT) {
+		p->late_until_us = primary_now(p) + LATE_SUSPEND_US;
+		primary_timer(p, ENV_TIMER_GUEST,
+			      primary_now(p) + LATE_LOOK_US);
+	}
 	if (e->error == -ESHUTDOWN && primary_guest_down(p, e->guest))
 		return;
 	if (!r)

@@ -5,6 +5,9 @@
 
 #include "engine/primary.h"
 
+/* Between two looks for a guest that has suspended late and stands still. */
+enum { LATE_LOOK_US = 100 * 1000 };
+
 static inline uint64_t primary_now(const struct primary *p)
 {
 	return p->env.ops->now_us(p->env.arg);

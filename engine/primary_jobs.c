@@ -19,6 +19,12 @@
 #include "engine/moves.h"
 #include "stream/records.h"
 
+enum {
+	/* A guest that runs anew has to boot before it can be suspended. */
+	BOOT_PATIENCE_US = 180 * 1000 * 1000,
+	BOOT_LOOK_US = 500 * 1000,
+};
+
 /* --- SYNC: the initial image -------------------------------------------- */
 
 /* From the guest's thread to the loop: the image begins. */
@@ -389,11 +395,17 @@ static void after_shutdown_run(struct guest_job *j)
 	struct primary_daemon *pd = j->owner;
 	struct guest_source *anew;
 
+	uint64_t until_us = clock_now_us() + BOOT_PATIENCE_US;
+
 	j->err = pd->ops->after_shutdown(pd->source, &j->again);
 	if (!j->again)
 		return;
-	if (pd->ops->open(pd->machine.cfg.domain, &anew, &j->error)) {
-		log_error("%s", j->error.text);
+	do {
+		clock_sleep_us(BOOT_LOOK_US);
+		j->err =
+			pd->ops->open(pd->machine.cfg.domain, &anew, &j->error);
+	} while (j->err == -EAGAIN && clock_now_us() < until_us);
+	if (j->err) {
 		j->again = false;
 		return;
 	}

@@ -191,6 +191,7 @@ static void built(struct secondary *s, const struct event *e)
 		maybe_standby(s);
 		return;
 	}
+	timer(s, ENV_TIMER_LOST, 0);
 	remember(s, e->text);
 	log_error("the standby of %s could not be built: %s", s->domain,
 		  e->text ? e->text : strerror(-e->error));
@@ -198,6 +199,8 @@ static void built(struct secondary *s, const struct event *e)
 	go(s, SECONDARY_DISCARDING, "the build failed");
 	discarded(s);
 }
+
+static void on_stop(struct secondary *s);
 
 /* --- taking over -------------------------------------------------------- */
 
@@ -280,6 +283,8 @@ static void activated(struct secondary *s, const struct event *e)
 		 (now(s) - s->stats.detected_us) / 1000);
 	go(s, SECONDARY_ACTIVE, why);
 	timer(s, ENV_TIMER_GUEST, now(s) + GUEST_POLL_US);
+	if (s->stop_asked)
+		on_stop(s);
 }
 
 /* --- events ------------------------------------------------------------- */
@@ -544,15 +549,20 @@ static void on_stop(struct secondary *s)
 			disconnect(s, WIRE_REASON_ENDED, "");
 		break;
 	default:
-		break; /* a takeover under way is finished first */
+		s->stop_asked = true; /* a takeover is finished first */
+		break;
 	}
 }
 
 static void on_failover(struct secondary *s)
 {
 	if (s->link_up ||
-	    (s->state != SECONDARY_LOST && s->state != SECONDARY_WAITING))
+	    (s->state != SECONDARY_LOST && s->state != SECONDARY_WAITING)) {
+		log_warn("no failover: %s",
+			 s->link_up ? "the primary's connection is not down yet"
+				    : secondary_state_text(s->state));
 		return;
+	}
 	s->stats.detected_us = now(s);
 	activate(s, "by the operator's word that the primary is down");
 }
@@ -659,7 +669,8 @@ bool secondary_greet(const struct secondary *s, const struct hello *h,
 
 /*
  * BUSY is for who may come again: there may still be a standby of that domain
- * here.  REFUSED says that there is none.
+ * here.  REFUSED says that there is none.  FAILED_OVER makes the peer stop its
+ * guest, so it is said only when the guest does run here.
  */
 bool secondary_admit(const struct secondary *s,
 		     const struct guest_description *d, struct bye *bye)
@@ -667,8 +678,7 @@ bool secondary_admit(const struct secondary *s,
 	bool none = !s->domain[0];
 	bool same = !none && memcmp(s->uuid, d->uuid, sizeof(s->uuid)) == 0;
 
-	if (same &&
-	    (s->state == SECONDARY_ACTIVATING || s->state == SECONDARY_ACTIVE))
+	if (same && s->state == SECONDARY_ACTIVE)
 		return refuse(bye, WIRE_REASON_FAILED_OVER, "%s runs on %s",
 			      d->name, s->cfg.host);
 	if (!s->link_up && s->state == SECONDARY_LISTENING && !s->fencing)

@@ -26,11 +26,15 @@ enum { PORT_PATIENCE_US = 2 * 1000 * 1000, PORT_RETRY_US = 50 * 1000 };
 
 /* --- the admitted primary ----------------------------------------------- */
 
+static bool paused(const struct secondary_daemon *sd)
+{
+	return sd->not_building || sd->image_lags || sd->intake_lags;
+}
+
 void secondary_daemon_pace(struct secondary_daemon *sd)
 {
 	if (sd->link)
-		link_pause(sd->link, sd->not_building || sd->image_lags ||
-					     sd->intake_lags);
+		link_pause(sd->link, paused(sd));
 }
 
 void secondary_daemon_admit(struct secondary_daemon *sd, struct link *l,
@@ -248,6 +252,9 @@ static void event(void *owner, const struct event *e)
 {
 	struct secondary_daemon *sd = owner;
 
+	/* Who is not listened to cannot be called silent. */
+	if (e->type == EVENT_TIMER && e->timer == ENV_TIMER_LOST && paused(sd))
+		secondary_daemon_alive(sd);
 	secondary_event(&sd->machine, e);
 }
 

@@ -69,13 +69,21 @@ static void intake_stored(void *arg, int err, const char *why, uint64_t epoch,
 			  struct store *s)
 {
 	struct secondary_daemon *sd = arg;
-	const struct event e = {
+	struct record context;
+	struct event e = {
 		.type = EVENT_STORED,
 		.error = err,
 		.text = why,
 		.epoch = epoch,
 	};
 
+	/* Nothing could be activated from it, so it is not acknowledged. */
+	if (s && !store_record(s, WIRE_RECORD_HVM_CONTEXT, &context)) {
+		intake_release(sd->intake, s);
+		s = NULL;
+		e.error = -EPROTO;
+		e.text = "an epoch without the state of the processors";
+	}
 	if (s) {
 		take_addresses(sd, s);
 		sd->raw_bytes += store_page_count(s) * WIRE_PAGE_BYTES;

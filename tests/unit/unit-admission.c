@@ -124,7 +124,7 @@ static void test_fencing_and_after(void **state)
 	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 	done(s, ENV_JOB_FENCE, 0, 0, NULL);
 	expect_state(s, "activating");
-	expect_admission(s, WIRE_REASON_FAILED_OVER, WIRE_REASON_REFUSED);
+	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
 	done(s, ENV_JOB_ACTIVATE, 1, 0, NULL);
 	expect_state(s, "active");
 	expect_admission(s, WIRE_REASON_FAILED_OVER, WIRE_REASON_REFUSED);

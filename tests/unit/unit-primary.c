@@ -245,12 +245,37 @@ static void test_timeout_longer_than_the_interval(void **state)
 	expect(s, "capture 1"); /* due for long */
 	run_alive_until(s, 4000 * MS);
 	captured(s, 1, -ETIMEDOUT, false);
-	expect(s, "capture 1");
+	expect(s, "status; capture 1");
 	one_epoch(s, 1);
 	expect(s, "encode 1");
 	assert_int_equal(s->primary.stats.skipped, 2);
 	run_until(s, 4000 * MS + INTERVAL_US);
 	expect(s, "capture 2");
+}
+
+/*
+ * A suspend that was asked for may come late, when nobody waits for it: the
+ * guest is looked after until it cannot come any more, also when protection is
+ * lost meanwhile.
+ */
+static void test_late_suspend_is_looked_for(void **state)
+{
+	struct script *s = *state;
+
+	script_primary(s);
+	to_protected(s);
+	run_until(s, 10 * MS);
+	link_down(s, "reset");
+	captured(s, 1, -ETIMEDOUT, false);
+	expect(s, "");
+	expect_state(s, "lost");
+	run_until(s, 110 * MS);
+	expect(s, "connect; status");
+	done_guest(s, ENV_JOB_STATUS, 0, GUEST_RUNNING);
+	run_until(s, 210 * MS);
+	expect(s, "status");
+	done_guest(s, ENV_JOB_STATUS, 0, GUEST_RUNNING);
+	expect_state(s, "connecting");
 }
 
 static void test_skipped_while_another_is_in_flight(void **state)
@@ -509,6 +534,7 @@ int main(void)
 		SCRIPT_TEST(test_late_round_makes_a_new_image),
 		SCRIPT_TEST(test_suspend_timeout_skips_and_keeps_the_number),
 		SCRIPT_TEST(test_timeout_longer_than_the_interval),
+		SCRIPT_TEST(test_late_suspend_is_looked_for),
 		SCRIPT_TEST(test_skipped_while_another_is_in_flight),
 		SCRIPT_TEST(test_stale_layout),
 		SCRIPT_TEST(test_capture_fails),
