@@ -7,7 +7,8 @@
  * what is to be done leaves them through `struct env_ops`.  Every action is
  * asynchronous: it returns at once, never calls back into the machine, and
  * what comes of it is a later event.  The daemon has one implementation
- * (engine/daemon_*.c), a simulator in virtual time can have another.
+ * (primary_daemon.c, secondary_daemon.c), a simulator in virtual time can have
+ * another.
  *
  * All calls are made on one thread.
  */

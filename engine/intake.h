@@ -42,7 +42,7 @@ int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
 /* -ENOMEM, or 0. */
 int intake_put(struct intake *in, const struct frame *f);
 void intake_release(struct intake *in, struct store *s);
-/* Bytes of payload taken so far, and of pages decoded from them. */
+/* Bytes of payload taken so far. */
 uint64_t intake_bytes(const struct intake *in);
 
 /* No `stored` follows from here; what is queued is dropped. */

@@ -7,9 +7,9 @@
  *   ... -> LOST -> FENCING -> UNPROTECTED       the secondary is gone;
  *          UNPROTECTED -> CONNECTING            tried again for ever
  *   ... -> ENDING -> ENDED                      the operator, or the guest
- *   ... -> YIELDED                              the guest runs over there
+ *   ... -> YIELDING -> ENDED                    the guest runs over there
  *
- * The guest runs on in every state but YIELDED.  See engine/env.h for the
+ * The guest runs on in every state, unless it is YIELDING.  See engine/env.h for the
  * calling rules.
  */
 #ifndef ENGINE_PRIMARY_H

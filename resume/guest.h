@@ -8,9 +8,10 @@
  * be tracked and a safe point to stop at.
  *
  * Threads: every operation but `cancel` may block and is called from the
- * guest's own worker thread, one at a time.  `cancel` may be called from any
- * thread.  An implementation holds no global state: several guests may live in
- * one process.
+ * guest's own worker thread, one at a time; before that thread has work, and
+ * for `nics` and `sweep`, from the thread that starts it.  `cancel` may be
+ * called from any thread.  An implementation holds no global state: several
+ * guests may live in one process.
  *
  * Errors: 0 or a negative errno.  The operation logs what went wrong; where a
  * `struct guest_error` is passed it also says in one line, fit for an
@@ -192,6 +193,7 @@ struct guest_standby_ops {
 	 * Builds the paused twin from `d` and the image read from `fd`, with
 	 * all its devices, so that nothing is created at activation.  Removes
 	 * first what an earlier colod left behind under the standby's name.
+	 * Ends early where `fd` is shut down.
 	 * `d` stays the caller's.  -EEXIST: a guest of this name runs here.
 	 * On failure nothing is left.
 	 */
@@ -214,9 +216,6 @@ struct guest_standby_ops {
 	size_t (*nics)(struct guest_standby *s, struct guest_nic *nics);
 	enum guest_status (*status)(struct guest_standby *s);
 	int (*after_shutdown)(struct guest_standby *s, bool *again);
-
-	/* Makes a blocked build return soon.  Any thread. */
-	void (*cancel)(struct guest_standby *s);
 
 	/* Frees the handle and leaves an activated guest running. */
 	void (*close)(struct guest_standby *s);

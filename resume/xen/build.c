@@ -123,19 +123,11 @@ static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
 	uint32_t domid = (uint32_t)INVALID_DOMID;
 	int rc;
 
-	pthread_mutex_lock(&s->lock);
-	s->image_fd = s->cancelled ? -1 : fd;
-	pthread_mutex_unlock(&s->lock);
-	if (s->image_fd < 0)
-		return -ECANCELED;
 	libxl_domain_restore_params_init(&params);
 	params.stream_version = 2;
 	rc = libxl_domain_create_restore(ctx, config, &domid, fd, -1, &params,
 					 NULL, NULL);
 	libxl_domain_restore_params_dispose(&params);
-	pthread_mutex_lock(&s->lock);
-	s->image_fd = -1;
-	pthread_mutex_unlock(&s->lock);
 	if (rc == 0) {
 		s->domid = domid;
 		return 0;
@@ -144,7 +136,7 @@ static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
 			xen_host_why(s->host).text);
 	if (domid != (uint32_t)INVALID_DOMID)
 		libxl_domain_destroy(ctx, domid, NULL);
-	return s->cancelled ? -ECANCELED : -EIO;
+	return -EIO;
 }
 
 static int map_twin(struct guest_standby *s, struct guest_error *err)
@@ -196,7 +188,6 @@ void xen_standby_free(struct guest_standby *s)
 		return;
 	xen_memory_close(s->memory);
 	xen_host_close(s->host);
-	pthread_mutex_destroy(&s->lock);
 	free(s->context);
 	free(s);
 }
@@ -209,9 +200,7 @@ int xen_standby_build(const struct guest_description *d, int fd,
 
 	if (!s)
 		return -ENOMEM;
-	s->image_fd = -1;
 	s->max_gfn = d->max_gfn;
-	pthread_mutex_init(&s->lock, NULL);
 	snprintf(s->name, sizeof(s->name), "%s", d->name);
 	snprintf(s->twin, sizeof(s->twin), "%s" XEN_STANDBY_SUFFIX, d->name);
 	rc = build(s, d, fd, err);

@@ -169,14 +169,6 @@ static int xen_standby_after_shutdown(struct guest_standby *s, bool *again)
 	return rc;
 }
 
-static void xen_standby_cancel(struct guest_standby *s)
-{
-	AUTO_LOCK(&s->lock);
-	s->cancelled = true;
-	if (s->image_fd >= 0)
-		shutdown(s->image_fd, SHUT_RDWR);
-}
-
 static void xen_standby_close(struct guest_standby *s)
 {
 	xen_standby_free(s);
@@ -207,7 +199,6 @@ const struct guest_standby_ops guest_xen_standby = {
 	.nics = xen_standby_nics,
 	.status = xen_standby_status,
 	.after_shutdown = xen_standby_after_shutdown,
-	.cancel = xen_standby_cancel,
 	.close = xen_standby_close,
 	.destroy = xen_standby_destroy,
 	.sweep = xen_standby_sweep,

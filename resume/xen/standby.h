@@ -8,8 +8,6 @@
 #ifndef RESUME_XEN_STANDBY_H
 #define RESUME_XEN_STANDBY_H
 
-#include <pthread.h>
-
 #include "resume/xen/host.h"
 #include "resume/xen/memory.h"
 
@@ -28,10 +26,6 @@ struct guest_standby {
 	uint32_t context_capacity;
 	bool broken; /* an epoch was applied in part */
 	bool activated;
-
-	pthread_mutex_t lock;
-	int image_fd; /* being read from, or -1 */
-	bool cancelled;
 };
 
 void xen_standby_free(struct guest_standby *s);

@@ -499,11 +499,6 @@ static int standby_after_shutdown(struct guest_standby *s, bool *again)
 	return 0;
 }
 
-static void standby_cancel(struct guest_standby *s)
-{
-	(void)s;
-}
-
 static void standby_destroy(struct guest_standby *s)
 {
 	result("DESTROYED");
@@ -524,7 +519,6 @@ static const struct guest_standby_ops standby_ops = {
 	.nics = standby_nics,
 	.status = standby_status,
 	.after_shutdown = standby_after_shutdown,
-	.cancel = standby_cancel,
 	.close = standby_close,
 	.destroy = standby_destroy,
 	.sweep = sweep,
