@@ -9,8 +9,8 @@
  *   ... -> ENDING -> ENDED                      the operator, or the guest
  *   ... -> YIELDING -> ENDED                    the guest runs over there
  *
- * The guest runs on in every state, unless it is YIELDING.  See engine/env.h for the
- * calling rules.
+ * The guest runs on in every state, unless it is YIELDING.  See engine/env.h
+ * for the calling rules.
  */
 #ifndef ENGINE_PRIMARY_H
 #define ENGINE_PRIMARY_H
