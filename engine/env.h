@@ -9,7 +9,6 @@
  * what comes of it is a later event.  The daemon has one implementation
  * (primary_daemon.c, secondary_daemon.c), a simulator in virtual time can have
  * another.
- * another.
  *
  * All calls are made on one thread.
  */
