@@ -114,7 +114,7 @@ struct env_ops {
 	void (*disconnect)(void *arg, const struct bye *bye);
 
 	void (*job)(void *arg, enum env_job job, uint64_t epoch);
-	/* Makes a running SYNC, BUILD or FENCE end soon. */
+	/* Makes a running SYNC, BUILD, FENCE or AFTER_SHUTDOWN end soon. */
 	void (*cancel)(void *arg, enum env_job job);
 
 	/* The process (or this protection) is over. */

@@ -579,6 +579,8 @@ static void stop(struct primary *p)
 
 	p->stop_asked = true;
 	p->guest_again = false;
+	if (p->wind_job && p->wind == WIND_AFTER_SHUTDOWN)
+		p->env.ops->cancel(p->env.arg, ENV_JOB_AFTER_SHUTDOWN);
 	leave(p, PRIMARY_ENDING, WIRE_REASON_ENDED,
 	      lost ? EXIT_UNPROTECTED : EXIT_ENDED, "stopped by the operator");
 }

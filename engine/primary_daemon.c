@@ -188,6 +188,8 @@ static void env_cancel(void *arg, enum env_job job)
 		pd->ops->cancel(pd->source);
 	else if (job == ENV_JOB_FENCE)
 		daemon_fence_cancel(&pd->d);
+	else if (job == ENV_JOB_AFTER_SHUTDOWN)
+		pd->boot_cancelled = true;
 }
 
 static void env_finish(void *arg, int exit_status)

@@ -3,6 +3,8 @@
 #ifndef ENGINE_PRIMARY_DAEMON_IMPL_H
 #define ENGINE_PRIMARY_DAEMON_IMPL_H
 
+#include <stdatomic.h>
+
 #include "engine/daemon.h"
 #include "engine/frame_pool.h"
 #include "engine/image.h"
@@ -18,6 +20,7 @@ struct primary_daemon {
 	const struct guest_source_ops *ops;
 	struct guest_source *source; /* the guest thread's, while it has jobs */
 	struct guest_description guest;
+	atomic_bool boot_cancelled; /* nobody waits for a reboot any more */
 	struct guard *guard;
 	int lock_fd;
 

@@ -404,7 +404,8 @@ static void after_shutdown_run(struct guest_job *j)
 		clock_sleep_us(BOOT_LOOK_US);
 		j->err =
 			pd->ops->open(pd->machine.cfg.domain, &anew, &j->error);
-	} while (j->err == -EAGAIN && clock_now_us() < until_us);
+	} while (j->err == -EAGAIN && !pd->boot_cancelled &&
+		 clock_now_us() < until_us);
 	if (j->err) {
 		j->again = false;
 		return;

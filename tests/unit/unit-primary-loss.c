@@ -520,7 +520,8 @@ static void test_stop_between_reboot_and_protection(void **state)
 	simple(s, EVENT_STOP);
 	done_again(s, true);
 	link_down(s, "closed");
-	expect(s, "disconnect REBOOT; release; after-shutdown; finish 0");
+	expect(s, "disconnect REBOOT; release; after-shutdown; "
+		  "cancel after-shutdown; finish 0");
 
 	script_primary(s);
 	to_protected(s);
