@@ -166,7 +166,8 @@ wait_log() {	# seconds, log, pattern
 # From here on, LOG is looked at only after what it holds now.
 declare -A log_mark
 mark() {
-	log_mark[$1]=$(cat "$lab_dir/log/$1" 2>/dev/null | wc -l)
+	log_mark[$1]=0
+	[ ! -e "$lab_dir/log/$1" ] || log_mark[$1]=$(wc -l <"$lab_dir/log/$1")
 }
 
 no_log() {	# log, pattern
