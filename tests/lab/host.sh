@@ -28,11 +28,10 @@ lab_up() {
 	# has been built meanwhile.
 	cat "$cache/dom0.cpio.gz" "$cache/colod.cpio.gz" >"$lab_dir/initrd"
 	cp "$cache/xen.elf" "$cache/kernel/vmlinuz" "$lab_dir/" || return
-	"$cache/bin/wire" >"$lab_dir/ports" 2>"$lab_dir/wire.err" &
+	"$cache/bin/wire" "$lab_dir/ports" 2>"$lab_dir/wire.err" &
 	echo $! >"$lab_dir/wire.pid"
 	lab_wait_file "$lab_dir/ports" || return
 	lab_watch_owner $$ &
-	echo $! >"$lab_dir/watch.pid"
 	disown -a
 }
 
@@ -46,37 +45,34 @@ lab_wait_file() {
 	return 1
 }
 
+# Signals a process of this lab (0: is it alive?).  Numbers are used again by
+# the system: a process of the lab has the lab's folder among its arguments.
+lab_signal() {	# signal, name of its .pid file
+	local pid
+	pid=$(cat "$lab_dir/$2.pid" 2>/dev/null) &&
+		grep -q -s -F "$lab_dir/" "/proc/$pid/cmdline" &&
+		kill "-$1" "$pid" 2>/dev/null
+}
+
 # Where the lab's owner is killed with SIGKILL, this ends its hosts.
 lab_watch_owner() {
 	trap '' INT
-	while kill -0 "$1" 2>/dev/null; do
+	while [ -d "$lab_dir" ]; do
+		kill -0 "$1" 2>/dev/null || lab_down
 		sleep 1
-	done
-	lab_end_processes
-	rm -rf "$lab_dir"
-}
-
-lab_end_processes() {
-	local f pid
-	for f in "$lab_dir"/*.pid; do
-		[ "$f" = "$lab_dir/watch.pid" ] && continue
-		pid=$(cat "$f" 2>/dev/null) && kill -9 "$pid" 2>/dev/null
 	done
 }
 
 lab_down() {
+	local f
 	[ -d "${lab_dir:-}" ] || return 0
-	kill "$(cat "$lab_dir/watch.pid")" 2>/dev/null
-	lab_end_processes
+	for f in "$lab_dir"/*.pid; do
+		lab_signal KILL "$(basename "$f" .pid)"
+	done
 	rm -rf "$lab_dir"
 }
 
-host_pid() { cat "$lab_dir/$1.pid" 2>/dev/null; }
-
-host_alive() {
-	local pid
-	pid=$(host_pid "$1") && kill -0 "$pid" 2>/dev/null
-}
+host_alive() { lab_signal 0 "$1"; }
 
 host_on() {
 	local host=$1 d=$lab_dir port mac qemu=() name i
@@ -125,12 +121,7 @@ host_wait() {
 		"$cache/bin/call" 10 "$lab_dir/$1.call" --clock
 }
 
-host_kill() {
-	local pid
-	pid=$(host_pid "$1") || return
-	rm -f "$lab_dir/$1.pid"
-	kill -9 "$pid"
-}
+host_kill() { lab_signal KILL "$1"; }
 
 # Runs a script in a dom0; its status is the result: 124 no answer within
 # $on_seconds, 255 the host is off.
@@ -138,5 +129,5 @@ on() {
 	"$cache/bin/call" "${on_seconds:-60}" "$lab_dir/$1.call" "$2"
 }
 
-wire_cut() { kill -USR1 "$(cat "$lab_dir/wire.pid")"; }
-wire_mend() { kill -USR2 "$(cat "$lab_dir/wire.pid")"; }
+wire_cut() { lab_signal USR1 wire; }
+wire_mend() { lab_signal USR2 wire; }

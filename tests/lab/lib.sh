@@ -40,7 +40,6 @@ begin() {	# name [hosts]
 	trap test_end EXIT
 	trap 'echo "$test_name: interrupted" >&2; exit 1' INT TERM HUP
 	test_deadline "${COLOD_LAB_TIMEOUT:-600}" $$ &
-	deadline_pid=$!
 	disown
 	lab_dir=${COLOD_LAB_DIR:-}
 	if [ -n "$lab_dir" ]; then
@@ -63,14 +62,16 @@ lab_new_logs() {
 	rm -rf "$lab_dir/log"
 	mkdir "$lab_dir/log"
 	for f in "$lab_dir"/*.stamp.pid; do
-		[ -e "$f" ] && kill -HUP "$(cat "$f")" 2>/dev/null
+		lab_signal HUP "$(basename "$f" .pid)"
 	done
 }
 
-test_deadline() {
-	sleep "$1" &
-	trap 'kill $!; exit' TERM
-	wait
+test_deadline() {	# seconds, process
+	local end=$((SECONDS + $1))
+	while [ $SECONDS -lt $end ]; do
+		kill -0 "$2" 2>/dev/null || return
+		sleep 1
+	done
 	echo "$test_name: over its time of $1 s" >&2
 	kill -TERM "$2"
 }
@@ -78,7 +79,6 @@ test_deadline() {
 test_end() {
 	local status=$?
 	trap '' INT TERM HUP
-	kill "$deadline_pid" 2>/dev/null
 	[ $status -eq 0 ] || [ $status -eq 77 ] || keep_logs
 	[ $status -ne 0 ] || [ -z "${COLOD_LAB_KEEP:-}" ] || keep_logs
 	if [ -n "${COLOD_LAB_DIR:-}" ]; then

@@ -57,7 +57,7 @@ lab_find_tools
 lab_find_colod
 cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
 trap lab_down EXIT
-trap 'exit 1' INT TERM HUP
+trap 'echo "interrupted"; exit 1' INT TERM HUP
 lab_up || exit 1
 export COLOD COLOD_LAB_DIR=$lab_dir
 for scenario in "$@"; do

@@ -2,7 +2,7 @@
 /*
  * The network cable between the two hosts.
  *
- *	wire	prints two TCP ports of 127.0.0.1, for host a and host b
+ *	wire FILE	writes two TCP ports of 127.0.0.1, for host a and b
  *
  * Each host's QEMU connects to its port (-netdev socket,connect=) and sends
  * Ethernet frames, each behind its length in four bytes of network order.  The
@@ -159,16 +159,20 @@ static void turn(void)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct sigaction act = { .sa_handler = on_signal };
 	unsigned a = listen_anywhere(&ends[0]), b = listen_anywhere(&ends[1]);
+	FILE *ports;
 
 	sigaction(SIGUSR1, &act, NULL);
 	sigaction(SIGUSR2, &act, NULL);
 	signal(SIGINT, SIG_IGN); /* the lab ends it */
-	printf("%u %u\n", a, b);
-	fclose(stdout);
+	ports = argc == 2 ? fopen(argv[1], "we") : NULL;
+	if (!ports || fprintf(ports, "%u %u\n", a, b) < 0 || fclose(ports)) {
+		fprintf(stderr, "usage: wire FILE\n");
+		return 2;
+	}
 	for (;;)
 		turn();
 }
