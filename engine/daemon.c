@@ -21,6 +21,11 @@ uint64_t daemon_now_us(void *arg)
 	return clock_now_us();
 }
 
+json_int_t daemon_since_us(uint64_t then_us)
+{
+	return then_us ? (json_int_t)(clock_now_us() - then_us) : -1;
+}
+
 uint64_t daemon_random(void *arg)
 {
 	uint64_t r = 0;

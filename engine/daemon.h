@@ -57,6 +57,9 @@ int daemon_run(struct daemon *d);
 /* Frees all; the role has closed what is its own. */
 void daemon_fini(struct daemon *d);
 
+/* For a status: microseconds from then to now; -1 where it never was. */
+json_int_t daemon_since_us(uint64_t then_us);
+
 /* For env_ops. */
 uint64_t daemon_now_us(void *arg);
 uint64_t daemon_random(void *arg);

@@ -141,7 +141,7 @@ static void item_done(void *arg)
 	struct item *it = arg;
 	struct intake *in = it->in;
 
-	in->queued -= it->frame.length;
+	in->queued -= sizeof(*it) + it->frame.length;
 	if (in->stopped) {
 		if (it->done)
 			intake_release(in, it->done);
@@ -169,7 +169,7 @@ int intake_put(struct intake *in, const struct frame *f)
 	if (f->length)
 		memcpy(it->payload, f->payload, f->length);
 	it->frame.payload = it->payload;
-	in->queued += f->length;
+	in->queued += sizeof(*it) + f->length;
 	in->bytes += f->length;
 	worker_post(in->worker, item_run, item_done, it);
 	if (in->queued > QUEUE_PAUSE_BYTES)

@@ -574,8 +574,7 @@ void primary_init(struct primary *p, const struct primary_config *cfg,
 
 static void stop(struct primary *p)
 {
-	bool lost = p->was_protected && p->state != PRIMARY_PROTECTED &&
-		    p->state != PRIMARY_SYNCING;
+	bool lost = p->was_protected && p->state != PRIMARY_PROTECTED;
 
 	p->stop_asked = true;
 	p->guest_again = false;

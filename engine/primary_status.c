@@ -4,13 +4,6 @@
 
 #include "engine/primary_daemon_impl.h"
 
-#include "base/clock.h"
-
-static json_int_t since(uint64_t then_us)
-{
-	return then_us ? (json_int_t)(clock_now_us() - then_us) : -1;
-}
-
 static json_t *last(const struct primary_daemon *pd)
 {
 	const struct epoch_times *t = &pd->seen.times;
@@ -61,8 +54,8 @@ json_t *primary_daemon_status(void *owner)
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
 		last(pd), "bytes", bytes(pd), "interval_us",
 		(json_int_t)m->cfg.interval_us, "lag_us",
-		oldest ? since(oldest) : 0, "since_ack_us",
-		since(m->stats.last_ack_us), "pause_max_us",
+		oldest ? daemon_since_us(oldest) : 0, "since_ack_us",
+		daemon_since_us(m->stats.last_ack_us), "pause_max_us",
 		(json_int_t)pd->seen.pause_max_us, "pause_mean_us",
 		(json_int_t)(pd->seen.pauses
 				     ? pd->seen.pause_sum_us / pd->seen.pauses

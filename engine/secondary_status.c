@@ -4,13 +4,6 @@
 
 #include "engine/secondary_daemon_impl.h"
 
-#include "base/clock.h"
-
-static json_int_t since(uint64_t then_us)
-{
-	return then_us ? (json_int_t)(clock_now_us() - then_us) : -1;
-}
-
 static const char *or_empty(bool known, const char *text)
 {
 	return known ? text : "";
@@ -34,8 +27,8 @@ json_t *secondary_daemon_status(void *owner)
 		"bytes", "raw", (json_int_t)sd->raw_bytes, "received",
 		(json_int_t)sd->stored_bytes, "memory",
 		(json_int_t)(known ? sd->guest.ram_bytes : 0), "since_alive_us",
-		known ? since(m->alive_us) : -1, "since_commit_us",
-		since(m->stats.last_commit_us), "takeovers",
+		known ? daemon_since_us(m->alive_us) : -1, "since_commit_us",
+		daemon_since_us(m->stats.last_commit_us), "takeovers",
 		(json_int_t)m->stats.takeovers, "addresses",
 		(int)sd->addresses.count, "last_error", m->last_error);
 }
