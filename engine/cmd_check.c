@@ -12,17 +12,21 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "engine/env.h"
 #include "net/loop.h"
 #include "net/tls.h"
 #include "resume/guest.h"
-#include "stream/pages.h"
+#include "stream/body.h"
 
+/*
+ * One kind of guest is enough: what a kind lacks counts as bad only where no
+ * kind is possible, so all is collected before anything is printed.
+ */
 struct facts {
-	bool json;
 	json_t *list;
-	unsigned int bad;
+	unsigned int bad; /* of the host, or of the kind being probed */
 };
 
 static void fact(void *arg, const char *name, const char *value, bool good)
@@ -30,12 +34,8 @@ static void fact(void *arg, const char *name, const char *value, bool good)
 	struct facts *f = arg;
 
 	f->bad += !good;
-	if (f->json)
-		json_array_append_new(f->list,
-				      json_pack("{s:s,s:s,s:b}", "name", name,
-						"value", value, "good", good));
-	else
-		printf("%-4s %-22s %s\n", good ? "ok" : "BAD", name, value);
+	json_array_append_new(f->list, json_pack("{s:s,s:s,s:b}", "name", name,
+						 "value", value, "good", good));
 }
 
 static void check_process(struct facts *f)
@@ -52,7 +52,18 @@ static void check_process(struct facts *f)
 	if (!err)
 		loop_close(loop);
 	fact(f, "TLS", tls_library_version(), true);
-	fact(f, "compression", page_library_version(), true);
+	fact(f, "compression", body_library_version(), true);
+}
+
+static void fault_point(void *arg, const char *name, const char *side,
+			unsigned int flags, const char *what)
+{
+	char label[48], value[160];
+
+	snprintf(label, sizeof(label), "fault %s", name);
+	snprintf(value, sizeof(value), "%s%s: %s", side,
+		 flags & FAULT_XEN ? ", Xen" : "", what);
+	fact(arg, label, value, true);
 }
 
 static void check_privileges(struct facts *f)
@@ -68,10 +79,59 @@ static void check_privileges(struct facts *f)
 		close(fd);
 }
 
-int command_check(const struct settings *set, int argc, char **argv)
+/* Reports all kinds; says which of them are possible here. */
+static void check_kinds(struct facts *f, size_t *possible, bool *first)
 {
 	const struct guest_kind *const *kind;
-	struct facts f = { .json = set->json, .list = json_array() };
+	unsigned int host = f->bad;
+	char names[200] = "";
+	size_t n = 0;
+
+	*possible = 0;
+	*first = false;
+	for (kind = guest_kinds; *kind; kind++) {
+		f->bad = 0;
+		(*kind)->probe(fact, f);
+		if (f->bad)
+			continue;
+		n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s",
+				      n ? ", " : "", (*kind)->source->name);
+		*first = *first || kind == guest_kinds;
+		++*possible;
+	}
+	f->bad = host;
+	fact(f, "kinds of guests", n ? names : "none", n > 0);
+}
+
+/* From `lacking` on, what is not good is no fault. */
+static void print(const struct facts *f, size_t lacking)
+{
+	json_t *o;
+	size_t i;
+
+	json_array_foreach(f->list, i, o)
+	{
+		bool good = json_is_true(json_object_get(o, "good"));
+
+		printf("%-4s %-22s %s\n",
+		       good	      ? "ok"
+		       : i >= lacking ? "no"
+				      : "BAD",
+		       json_string_value(json_object_get(o, "name")),
+		       json_string_value(json_object_get(o, "value")));
+	}
+	if (f->bad)
+		printf("\n%u of these keep colod from protecting a domain "
+		       "here\n",
+		       f->bad);
+}
+
+int command_check(const struct settings *set, int argc, char **argv)
+{
+	struct facts f = { .list = json_array() };
+	unsigned int process_bad;
+	size_t lacking, possible;
+	bool first;
 
 	(void)argc;
 	(void)argv;
@@ -79,16 +139,23 @@ int command_check(const struct settings *set, int argc, char **argv)
 		log_set_level(LOG_LEVEL_DEBUG);
 	fact(&f, "colod", PACKAGE_VERSION, true);
 	check_process(&f);
+	lacking = json_array_size(f.list);
+	process_bad = f.bad;
 	check_privileges(&f);
-	for (kind = guest_kinds; *kind; kind++)
-		(*kind)->probe(fact, &f);
+	check_kinds(&f, &possible, &first);
+	if (!possible)
+		lacking = json_array_size(f.list);
+	else if (first) /* Xen: takeovers need those privileges */
+		lacking += 2;
+	else
+		f.bad = process_bad;
+	if (set->verbose)
+		fault_each_point(fault_point, &f);
 	if (set->json) {
 		json_dumpf(f.list, stdout, JSON_COMPACT);
 		printf("\n");
-	} else if (f.bad) {
-		printf("\n%u of these keep colod from protecting a domain "
-		       "here\n",
-		       f.bad);
+	} else {
+		print(&f, lacking);
 	}
 	json_decref(f.list);
 	return f.bad ? EXIT_FAILED : EXIT_ENDED;

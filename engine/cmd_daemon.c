@@ -9,17 +9,35 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "engine/env.h"
 #include "engine/primary_daemon.h"
 #include "engine/secondary_daemon.h"
+#include "net/drill.h"
 #include "resume/guest.h"
 
-enum { RELEASE_PATIENCE_US = 10 * 1000 * 1000 };
+/* More than any kind of guest needs: see `rescue` in resume/guest.h. */
+enum { RELEASE_PATIENCE_US = 60 * 1000 * 1000 };
+
+/* What only a daemon can judge of its words. */
+static bool usable(const struct settings *set)
+{
+	char why[DRILL_WHY_BYTES];
+	struct drill_spec spec;
+
+	if (set->drill && drill_parse(set->drill, &spec, why)) {
+		fprintf(stderr, "colod: %s\n", why);
+		return false;
+	}
+	return !fault_init(NULL);
+}
 
 int command_primary(const struct settings *set, int argc, char **argv)
 {
 	(void)argc;
+	if (!usable(set))
+		return EXIT_USAGE;
 	return primary_daemon(set, argv[0], argv[1]);
 }
 
@@ -27,31 +45,62 @@ int command_secondary(const struct settings *set, int argc, char **argv)
 {
 	(void)argc;
 	(void)argv;
+	if (!usable(set))
+		return EXIT_USAGE;
 	return secondary_daemon(set);
+}
+
+/* The operator knows what nobody else does: no standby will take over. */
+static int let_go(const struct guest_kind *kind, const char *name,
+		  const char *run_dir, struct guest_error *why)
+{
+	const struct guest_manner manner = { 0 }; /* it is not suspended */
+	struct guest_source *s;
+	int err;
+
+	if (!kind->source->gate)
+		return 0;
+	err = kind->source->open(name, run_dir, &manner, &s, why);
+	if (err)
+		return err;
+	kind->source->gate(s, GUEST_GATE_OPEN, 0);
+	kind->source->close(s);
+	return 0;
 }
 
 int command_release(const struct settings *set, int argc, char **argv)
 {
 	const struct guest_kind *kind = guest_kind_of_words(argv[0]);
+	char name[WIRE_NAME_MAX + 1];
+	struct guest_error why = { { 0 } };
 	int lock, err;
 
 	(void)argc;
 	if (set->verbose)
 		log_set_level(LOG_LEVEL_DEBUG);
-	lock = guest_lock(argv[0], set->run_dir);
+	if (kind->name(guest_words(kind, argv[0]), name, &why)) {
+		fprintf(stderr, "colod: %s\n", why.text);
+		return EXIT_FAILED;
+	}
+	lock = guest_lock(name, set->run_dir);
 	err = lock < 0 ? lock
-		       : kind->source->rescue(argv[0], RELEASE_PATIENCE_US);
+		       : kind->source->rescue(name, set->run_dir,
+					      RELEASE_PATIENCE_US);
+	if (!err && set->alone)
+		err = let_go(kind, name, set->run_dir, &why);
 	if (lock >= 0)
 		close(lock);
-	if (err == -EBUSY)
+	if (err == -EBUSY && !why.text[0])
 		fprintf(stderr,
 			"colod: %s is held by a living colod; end that with "
 			"'colod stop %s'\n",
-			argv[0], argv[0]);
+			name, name);
 	if (err == -ENOENT)
-		fprintf(stderr, "colod: there is no domain %s\n", argv[0]);
+		fprintf(stderr, "colod: there is no guest %s\n", name);
+	else if (why.text[0])
+		fprintf(stderr, "colod: %s\n", why.text);
 	if (err)
 		return EXIT_FAILED; /* rescue has said why */
-	printf("%s: nothing of colod is left behind\n", argv[0]);
+	printf("%s: nothing of colod is left behind\n", name);
 	return EXIT_ENDED;
 }

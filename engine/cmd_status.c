@@ -85,6 +85,7 @@ static void print_primary(const json_t *s)
 		 number(s, NULL, "synchronisations"),
 		 number(s, NULL, "losses"));
 	line("protection", v);
+	line("output", text(s, "output"));
 }
 
 static void print_secondary(const json_t *s)
@@ -119,12 +120,21 @@ static void print_one(const json_t *s)
 		line("last error", text(s, "last_error"));
 }
 
+void command_silent(const struct settings *set, unsigned int count)
+{
+	fprintf(stderr,
+		"colod: %u in %s did not answer: stopped, or it hangs\n", count,
+		set->run_dir);
+}
+
 static int show(const struct settings *set, const char *domain)
 {
 	struct control_reply found[DAEMONS_MAX];
-	int n = control_ask_all(set->run_dir, domain, found, DAEMONS_MAX), i;
 	json_t *all = json_array();
+	unsigned int silent;
+	int n, i;
 
+	n = control_ask_all(set->run_dir, domain, found, DAEMONS_MAX, &silent);
 	if (n < 0) {
 		fprintf(stderr, "colod: cannot look into %s: %s\n",
 			set->run_dir, strerror(-n));
@@ -139,12 +149,14 @@ static int show(const struct settings *set, const char *domain)
 	if (set->json) {
 		json_dumpf(all, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
 		printf("\n");
-	} else if (!n) {
+	} else if (!n && !silent) {
 		printf("no colod runs here%s%s\n", domain ? " for " : "",
 		       domain ? domain : "");
 	}
 	json_decref(all);
 	fflush(stdout);
+	if (silent)
+		command_silent(set, silent);
 	return n ? EXIT_ENDED : EXIT_FAILED;
 }
 

@@ -16,8 +16,14 @@ command_fn command_secondary;
 command_fn command_status;
 command_fn command_failover;
 command_fn command_stop;
+command_fn command_drill;
 command_fn command_check;
 command_fn command_certs;
 command_fn command_release;
+command_fn command_guest;
+command_fn command_bench;
+
+/* Says that so many colod are here that say nothing. */
+void command_silent(const struct settings *set, unsigned int count);
 
 #endif

@@ -15,11 +15,14 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 enum {
 	CLIENTS_MAX = 16,
-	COMMAND_BYTES = 64,
+	COMMAND_BYTES = 512,
 	CLIENT_TIMEOUT_US = 2 * 1000 * 1000,
+	/* After a failed accept (no descriptors). */
+	RETRY_US = 200 * 1000,
 	PROBE_TRIES = 40,
 	PROBE_EVERY_US = 50 * 1000,
 };
@@ -43,6 +46,7 @@ struct control {
 	int fd;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	struct loop_op accept;
+	struct loop_timer retry;
 	struct client *clients;
 	unsigned int client_count;
 	bool closed;
@@ -136,6 +140,13 @@ static void client_received(void *arg, int res)
 	}
 }
 
+static void accept_next(void *arg)
+{
+	struct control *c = arg;
+
+	loop_accept(c->loop, &c->accept, c->fd);
+}
+
 static void accepted(void *arg, int fd)
 {
 	struct control *c = arg;
@@ -148,7 +159,7 @@ static void accepted(void *arg, int fd)
 		return;
 	}
 	if (fd >= 0 && c->client_count < CLIENTS_MAX)
-		cl = calloc(1, sizeof(*cl));
+		cl = memory_zeroed(sizeof(*cl));
 	if (cl) {
 		cl->control = c;
 		cl->fd = fd;
@@ -166,7 +177,10 @@ static void accepted(void *arg, int fd)
 	} else if (fd >= 0) {
 		close(fd);
 	}
-	loop_accept(c->loop, &c->accept, c->fd);
+	if (fd >= 0 || fd == -ECONNABORTED)
+		accept_next(c);
+	else
+		loop_timer_start(c->loop, &c->retry, clock_now_us() + RETRY_US);
 }
 
 /*
@@ -247,7 +261,9 @@ int control_open(struct loop *loop, const char *dir, const char *name,
 	c->arg = arg;
 	c->accept.fn = accepted;
 	c->accept.arg = c;
-	loop_accept(loop, &c->accept, c->fd);
+	c->retry.fn = accept_next;
+	c->retry.arg = c;
+	accept_next(c);
 	*out = TAKE_PTR(c);
 	return 0;
 }
@@ -262,6 +278,7 @@ void control_close(struct control *c)
 	unlink(c->path);
 	shutdown(c->fd, SHUT_RDWR);
 	loop_cancel(c->loop, &c->accept);
+	loop_timer_stop(c->loop, &c->retry);
 	close(c->fd);
 	for (cl = c->clients; cl; cl = cl->next)
 		if (!cl->answered) /* such as the one that told us to stop */

@@ -31,12 +31,17 @@ int control_call(const char *path, const char *command, json_t **reply)
 		return -ENAMETOOLONG;
 	strcpy(addr.sun_path, path);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
-		return -errno;
+	/* connect() waits for room in the backlog of one that is stopped. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	/* With a time-out no call is restarted, and io_uring interrupts, too. */
+	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+		if (errno != EINTR)
+			return -errno;
 	if (dprintf(fd, "%s\n", command) < 0)
 		return -errno;
-	while ((n = read(fd, text + got, REPLY_BYTES - got)) > 0)
-		got += (size_t)n;
+	while ((n = read(fd, text + got, REPLY_BYTES - got)) > 0 ||
+	       (n < 0 && errno == EINTR))
+		got += n > 0 ? (size_t)n : 0;
 	if (n < 0)
 		return -errno;
 	*reply = json_loadb(text, got, 0, NULL);
@@ -58,12 +63,16 @@ static bool speaks_of(const json_t *status, const char *domain)
 }
 
 int control_ask_all(const char *dir, const char *domain,
-		    struct control_reply *replies, size_t room)
+		    struct control_reply *replies, size_t room,
+		    unsigned int *silent)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
 	size_t n = 0;
+	int err;
 
+	if (silent)
+		*silent = 0;
 	if (!d)
 		return errno == ENOENT ? 0 : -errno;
 	while (n < room && (e = readdir(d))) {
@@ -73,8 +82,11 @@ int control_ask_all(const char *dir, const char *domain,
 		if (!is_socket_name(e->d_name))
 			continue;
 		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-		if (control_call(path, "status", &status))
-			continue; /* left by one that was killed */
+		err = control_call(path, "status", &status);
+		if (silent && err == -EAGAIN)
+			(*silent)++;
+		if (err)
+			continue; /* else left by one that was killed */
 		if (!speaks_of(status, domain)) {
 			json_decref(status);
 			continue;

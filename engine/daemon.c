@@ -12,8 +12,11 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "engine/fence.h"
+#include "engine/moves.h"
+#include "net/congestion.h"
 
 uint64_t daemon_now_us(void *arg)
 {
@@ -34,6 +37,31 @@ uint64_t daemon_random(void *arg)
 	if (getrandom(&r, sizeof(r), 0) != sizeof(r))
 		abort(); /* the kernel's generator does not fail after boot */
 	return r;
+}
+
+/* --- the link ----------------------------------------------------------- */
+
+void daemon_send(struct link *l, struct frame_buf *frame)
+{
+	if (frame && l)
+		link_send(l, frame);
+	else if (frame)
+		frame->release(frame);
+	else if (l)
+		link_abort(l, "no memory for a frame");
+}
+
+void daemon_disconnect(struct link *l, const struct bye *bye)
+{
+	struct frame_buf *frame =
+		bye ? bye_encode(bye->reason, bye->text) : NULL;
+
+	if (!frame) {
+		link_abort(l, "given up");
+		return;
+	}
+	link_send(l, frame);
+	link_close(l);
 }
 
 /* --- timers and signals ------------------------------------------------- */
@@ -79,6 +107,26 @@ void daemon_done(struct daemon *d, enum env_job job, uint64_t epoch, int err,
 	d->event(d->owner, &e);
 }
 
+struct guest_job *daemon_job_take(struct daemon *d)
+{
+	struct guest_job *j = d->jobs;
+
+	while (j < d->jobs + DAEMON_JOBS && j->taken)
+		j++;
+	INVARIANT(j < d->jobs + DAEMON_JOBS, "the guest's jobs are bounded");
+	*j = (struct guest_job){
+		.daemon = d,
+		.owner = d->owner,
+		.taken = true,
+	};
+	return j;
+}
+
+void daemon_job_give(struct guest_job *j)
+{
+	j->taken = false;
+}
+
 static void job_run(void *arg)
 {
 	struct guest_job *j = arg;
@@ -104,7 +152,7 @@ static void job_done(void *arg)
 		.guest = j->guest,
 	};
 	j->daemon->event(j->daemon->owner, &e);
-	free(j);
+	daemon_job_give(j);
 }
 
 void daemon_job(struct daemon *d, enum env_job job, uint64_t epoch,
@@ -121,30 +169,34 @@ void daemon_job_err(struct daemon *d, enum env_job job, uint64_t epoch,
 		    void (*after)(struct guest_job *j), void *extra, int err,
 		    const struct guest_error *error)
 {
-	struct guest_job *j = calloc(1, sizeof(*j));
+	struct guest_job *j = daemon_job_take(d);
 
-	if (!j)
-		abort();
-	*j = (struct guest_job){
-		.daemon = d,
-		.job = job,
-		.epoch = epoch,
-		.owner = d->owner,
-		.extra = extra,
-		.run = run,
-		.after = after,
-		.err = err,
-		.error = *error,
-	};
-	worker_post(d->guest, job_run, job_done, j);
+	j->job = job;
+	j->epoch = epoch;
+	j->extra = extra;
+	j->run = run;
+	j->after = after;
+	j->err = err;
+	j->error = *error;
+	worker_post(d->guest, &j->work, job_run, job_done, j);
 }
 
 static void fenced(void *arg, int err, const char *text)
 {
 	struct daemon *d = arg;
+	int fault = fault_at(FAULT_AFTER_FENCE);
 
 	d->fence = NULL;
+	if (fault && !err) {
+		err = fault;
+		text = strerror(-err);
+	}
 	daemon_done(d, ENV_JOB_FENCE, 0, err, text);
+}
+
+static void not_fenced(void *arg)
+{
+	fenced(arg, -ENOMEM, "the fence command could not be started");
 }
 
 void daemon_fence(struct daemon *d, const char *domain, const char *peer,
@@ -158,7 +210,10 @@ void daemon_fence(struct daemon *d, const char *domain, const char *peer,
 		.timeout_us = d->set->fence_timeout_s * 1000000,
 	};
 
-	d->fence = fence_run(d->loop, &r, fenced, d);
+	if (!fault_at(FAULT_BEFORE_FENCE))
+		d->fence = fence_run(d->loop, &r, fenced, d);
+	if (!d->fence)
+		loop_post_call(d->loop, &d->no_fence, not_fenced, d);
 }
 
 void daemon_fence_cancel(struct daemon *d)
@@ -171,9 +226,17 @@ void daemon_fence_cancel(struct daemon *d)
 
 static json_t *control_handle(void *arg, const char *command)
 {
+	static const char drill[] = "drill ";
 	struct daemon *d = arg;
 	struct event e = { .type = EVENT_STOP };
 
+	if (strncmp(command, drill, strlen(drill)) == 0) {
+		char why[DRILL_WHY_BYTES];
+
+		if (daemon_drill(d, command + strlen(drill), why))
+			return json_pack("{s:s}", "error", why);
+		return d->status(d->owner);
+	}
 	if (strcmp(command, "failover") == 0)
 		e.type = EVENT_FAILOVER;
 	else if (strcmp(command, "status") == 0)
@@ -198,7 +261,7 @@ static void daemon_signals(sigset_t *set)
 int daemon_prepare(struct daemon *d, const struct settings *set)
 {
 	const struct tls_files files = { set->cert, set->key, set->ca };
-	char why[TLS_ERROR_BYTES];
+	char why[TLS_ERROR_BYTES], used[CONGESTION_NAME_BYTES];
 	sigset_t signals;
 	size_t i;
 	int err;
@@ -218,6 +281,14 @@ int daemon_prepare(struct daemon *d, const struct settings *set)
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	if (set->verbose)
 		log_set_level(LOG_LEVEL_DEBUG);
+	err = congestion_check(set->congestion, used);
+	if (err) {
+		fprintf(stderr,
+			"colod: --congestion=%s: %s; see "
+			"/proc/sys/net/ipv4/tcp_available_congestion_control\n",
+			set->congestion ? set->congestion : "", strerror(-err));
+		return err;
+	}
 	err = tls_identity_load(&files, &d->identity, why);
 	if (err) {
 		fprintf(stderr, "colod: %s\n", why);
@@ -228,11 +299,14 @@ int daemon_prepare(struct daemon *d, const struct settings *set)
 	if (err)
 		fprintf(stderr, "colod: cannot write the log %s: %s\n",
 			set->log_file, strerror(-err));
+	else
+		fault_log();
 	return err;
 }
 
 int daemon_start(struct daemon *d, const char *name)
 {
+	char why[DRILL_WHY_BYTES];
 	sigset_t set;
 	int err = loop_open(&d->loop);
 
@@ -246,6 +320,13 @@ int daemon_start(struct daemon *d, const char *name)
 		log_error("signals: %s", strerror(-err));
 		return err;
 	}
+	d->drill = drill_new(d->loop);
+	if (!d->drill) {
+		log_error("no memory for links");
+		return -ENOMEM;
+	}
+	if (d->set->drill)
+		daemon_drill(d, d->set->drill, why); /* parsed before */
 	err = worker_start(d->loop, "colod-guest", &d->guest);
 	if (err) {
 		log_error("thread: %s", strerror(-err));
@@ -276,7 +357,7 @@ void daemon_finish(struct daemon *d, int exit_status)
 	d->exit_status = exit_status;
 	control_close(d->control);
 	d->control = NULL;
-	loop_post(d->loop, stop_if_finished, d);
+	loop_post_call(d->loop, &d->last, stop_if_finished, d);
 }
 
 int daemon_run(struct daemon *d)
@@ -301,6 +382,7 @@ void daemon_fini(struct daemon *d)
 			loop_timer_stop(d->loop, &d->timers[i].timer);
 		loop_stop(d->loop); /* what was just closed has to end */
 		loop_run(d->loop);
+		drill_free(d->drill);
 		loop_close(d->loop);
 	}
 	tls_identity_free(d->identity);

@@ -59,6 +59,12 @@ enum env_job {
 	ENV_JOBS
 };
 
+enum env_epoch_end {
+	ENV_EPOCH_ACKNOWLEDGED,
+	ENV_EPOCH_SKIPPED, /* the guest did not suspend */
+	ENV_EPOCH_ABORTED,
+};
+
 enum event_type {
 	EVENT_START,
 	EVENT_LINK_UP,	 /* authenticated */
@@ -66,6 +72,8 @@ enum event_type {
 	EVENT_ALIVE,	 /* authenticated bytes arrived */
 	EVENT_HELLO,	 /* hello: the secondary's answer */
 	EVENT_DOMAIN,	 /* hello, description: a primary was admitted */
+	EVENT_BLOCKED, /* primary: the image waits for the peer to take more */
+	EVENT_MOVED,   /* primary: more of image or epoch is sent, or can be */
 	EVENT_IMAGE_END, /* the whole image has arrived, checked */
 	EVENT_STORED,	 /* epoch: complete and verified, or error */
 	EVENT_ACK,	 /* epoch, applied */
@@ -74,7 +82,7 @@ enum event_type {
 	EVENT_TIMER,	 /* timer */
 	EVENT_DONE, /* job, epoch, error; partial, guest where they apply */
 	EVENT_STOP, /* the operator ends it: SIGTERM, SIGINT, `colod stop` */
-	EVENT_FAILOVER, /* the operator says the primary is down */
+	EVENT_FAILOVER, /* the operator says that the peer is down */
 };
 
 struct event {
@@ -104,7 +112,8 @@ struct env_ops {
 	void (*connect)(void *arg);
 	/*
 	 * Sends the frame and takes it over; drops it where there is no link.
-	 * NULL (no memory for it) is allowed and sends nothing.
+	 * NULL (no memory for it) is allowed and ends the connection: a frame
+	 * that is missing must not keep the peer waiting for ever.
 	 */
 	void (*send)(void *arg, struct frame_buf *frame);
 	/*
@@ -112,6 +121,22 @@ struct env_ops {
 	 * what is queued; without, queued frames are dropped.
 	 */
 	void (*disconnect)(void *arg, const struct bye *bye);
+
+	/*
+	 * primary: what becomes of the output that the guest's gate holds, see
+	 * guest_source_ops.gate.  The gate closes by itself when ENV_JOB_SYNC
+	 * has the whole image, before the guest runs on, and each
+	 * ENV_JOB_CAPTURE sets the barrier of its epoch.
+	 */
+	void (*gate)(void *arg, enum guest_gate order, uint64_t epoch);
+
+	/*
+	 * primary: what became of an epoch, with the reason where it will never
+	 * be acknowledged; before its number is given away again.  For records
+	 * alone: nothing follows from it.  May be NULL.
+	 */
+	void (*epoch_over)(void *arg, uint64_t epoch, enum env_epoch_end end,
+			   const char *why);
 
 	void (*job)(void *arg, enum env_job job, uint64_t epoch);
 	/* Makes a running SYNC, BUILD, FENCE or AFTER_SHUTDOWN end soon. */

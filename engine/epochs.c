@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/fault.h"
+#include "base/fault.h"
 #include "engine/moves.h"
 
 static const char *const names[] = {
@@ -66,20 +66,23 @@ void epoch_move(struct epoch_run *r, enum epoch_state to, const char *why)
 	check(r);
 }
 
-/* The guest must run again, whatever it takes; returns the last error. */
-static int resume(const struct guest_source_ops *ops,
-		  struct guest_source *source)
+int epoch_resume(const struct guest_source_ops *ops,
+		 struct guest_source *source, enum guest_resume kind)
 {
 	int err = -EIO, tries;
 
-	for (tries = 0; tries < 3 && err; tries++)
-		err = ops->resume(source, GUEST_RESUME_FAST);
+	for (tries = 0; tries < 3 && err; tries++) {
+		err = fault_at(FAULT_BEFORE_RESUME);
+		if (!err)
+			err = ops->resume(source, kind);
+	}
 	return err;
 }
 
 int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		     struct guest_source *source, struct epoch *arena,
-		     uint64_t suspend_timeout_us, uint64_t (*now_us)(void))
+		     uint64_t suspend_timeout_us, enum guest_resume kind,
+		     uint64_t (*now_us)(void))
 {
 	uint64_t asked = now_us(), suspended, captured;
 	int err, resume_err;
@@ -96,17 +99,21 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 	}
 	r->guest_suspended = true;
 	epoch_move(r, EPOCH_CAPTURE, NULL);
-	fault_here(FAULT_AFTER_SUSPEND);
-	err = ops->capture(source, arena);
-	fault_here(FAULT_BEFORE_RESUME);
+	err = fault_at(FAULT_AFTER_SUSPEND);
+	if (!err)
+		err = ops->capture(source, arena);
+	if (!err && ops->barrier)
+		ops->barrier(source, r->number);
 	captured = now_us();
-	resume_err = resume(ops, source);
+	resume_err = epoch_resume(ops, source, kind);
 	arena->times.suspend_us = suspended - asked;
 	arena->times.resume_us = now_us() - captured;
 	arena->times.paused_us = now_us() - suspended;
 	r->guest_suspended = false;
 	if (!err)
 		err = resume_err;
+	if (!err)
+		err = fault_at(FAULT_AFTER_RESUME);
 	if (err) {
 		epoch_move(r, EPOCH_ABORT, strerror(-err));
 		return err;

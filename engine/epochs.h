@@ -46,6 +46,7 @@ struct epoch_run {
 	bool acknowledged;
 	unsigned int rounds;
 	uint64_t started_us;
+	uint64_t sent_us; /* all of it was on its way */
 };
 
 void epoch_run_start(struct epoch_run *r, uint64_t number, uint64_t now_us);
@@ -56,6 +57,13 @@ void epoch_move(struct epoch_run *r, enum epoch_state to, const char *why);
 const char *epoch_state_name(unsigned int state);
 
 /*
+ * The suspended guest must run again, whatever it takes: tries more than once
+ * and returns the last error.  On the guest's thread.
+ */
+int epoch_resume(const struct guest_source_ops *ops,
+		 struct guest_source *source, enum guest_resume kind);
+
+/*
  * SUSPEND to RESUME in one go, on the guest's thread: between the two the
  * guest stands still, so no other thread is waited for.  Whatever fails, a
  * suspended guest is resumed before this returns.  Ends in RESUME (0) or in
@@ -63,6 +71,7 @@ const char *epoch_state_name(unsigned int state);
  */
 int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		     struct guest_source *source, struct epoch *arena,
-		     uint64_t suspend_timeout_us, uint64_t (*now_us)(void));
+		     uint64_t suspend_timeout_us, enum guest_resume kind,
+		     uint64_t (*now_us)(void));
 
 #endif

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 extern char **environ;
 
@@ -27,6 +28,7 @@ struct fence {
 	struct loop_timer timeout;
 	pid_t pid;
 	int pidfd;
+	struct loop_call not_started;
 	int err; /* not even started, out of time, or cancelled */
 	void (*done)(void *arg, int err, const char *text);
 	void *arg;
@@ -154,10 +156,10 @@ struct fence *fence_run(struct loop *loop, const struct fence_request *request,
 			void (*done)(void *arg, int err, const char *text),
 			void *arg)
 {
-	struct fence *f = calloc(1, sizeof(*f));
+	struct fence *f = memory_zeroed(sizeof(*f));
 
 	if (!f)
-		abort();
+		return NULL;
 	f->loop = loop;
 	f->pidfd = -1;
 	f->done = done;
@@ -170,7 +172,7 @@ struct fence *fence_run(struct loop *loop, const struct fence_request *request,
 		 request->peer);
 	f->err = spawn(f, request);
 	if (f->err) {
-		loop_post(loop, not_started, f);
+		loop_post_call(loop, &f->not_started, not_started, f);
 		return f;
 	}
 	loop_poll(loop, &f->exited, f->pidfd, POLLIN);

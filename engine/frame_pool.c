@@ -7,17 +7,23 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/memory.h"
 
 struct frame_pool {
 	pthread_mutex_t lock;
 	pthread_cond_t released;
 	struct frame_buf *free_list;
 	bool cancelled;
+	void (*watch)(void *arg, const struct frame_buf *b);
+	void *watch_arg;
 };
 
 static void release(struct frame_buf *b)
 {
 	struct frame_pool *p = b->owner;
+
+	if (p->watch)
+		p->watch(p->watch_arg, b);
 
 	AUTO_LOCK(&p->lock);
 	b->next = p->free_list;
@@ -27,7 +33,7 @@ static void release(struct frame_buf *b)
 
 struct frame_pool *frame_pool_new(unsigned int count)
 {
-	struct frame_pool *p = calloc(1, sizeof(*p));
+	struct frame_pool *p = memory_zeroed(sizeof(*p));
 
 	if (!p)
 		return NULL;
@@ -46,6 +52,14 @@ struct frame_pool *frame_pool_new(unsigned int count)
 		p->free_list = b;
 	}
 	return p;
+}
+
+void frame_pool_watch(struct frame_pool *p,
+		      void (*fn)(void *arg, const struct frame_buf *b),
+		      void *arg)
+{
+	p->watch = fn;
+	p->watch_arg = arg;
 }
 
 void frame_pool_free(struct frame_pool *p)

@@ -13,6 +13,13 @@
 struct frame_pool;
 
 struct frame_pool *frame_pool_new(unsigned int count);
+/*
+ * Calls fn(arg, b) whenever a buffer is given back, by whoever gives it: the
+ * link has taken the frame in it, or is gone.  Before the pool is used.
+ */
+void frame_pool_watch(struct frame_pool *p,
+		      void (*fn)(void *arg, const struct frame_buf *b),
+		      void *arg);
 /* All buffers must have come back. */
 void frame_pool_free(struct frame_pool *p);
 

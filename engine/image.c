@@ -9,8 +9,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fault.h"
+#include "base/memory.h"
 #include "stream/checksum.h"
 #include "stream/messages.h"
+#include "stream/pieces.h"
 
 enum {
 	/* Queued on the link before reading waits for it to drain. */
@@ -27,7 +30,7 @@ struct image_sender {
 	struct link *link;
 	int fd;
 	struct loop_op read;
-	struct frame_buf *frame; /* being read into */
+	struct body_encoder *encoder;
 	struct checksum *sum;
 	struct wire_image_end end;
 	const struct image_sender_events *events;
@@ -35,12 +38,13 @@ struct image_sender {
 	bool waiting; /* for the link to drain */
 	bool closed;
 	bool eof;
+	uint8_t piece[WIRE_PIECE_MAX]; /* being read into */
+	uint8_t payload[WIRE_PAYLOAD_MAX];
 };
 
 static void sender_free(struct image_sender *s)
 {
-	if (s->frame)
-		s->frame->release(s->frame);
+	body_encoder_free(s->encoder);
 	checksum_free(s->sum);
 	close(s->fd);
 	free(s);
@@ -53,21 +57,43 @@ static void sender_eof(struct image_sender *s)
 	s->events->eof(s->arg, &s->end);
 }
 
+/* The guest's side sees a closed socket and gives up. */
+static void sender_fail(struct image_sender *s)
+{
+	s->eof = true;
+	shutdown(s->fd, SHUT_RDWR);
+	s->events->eof(s->arg, NULL);
+}
+
 static void sender_read(struct image_sender *s)
 {
-	s->waiting = link_queued(s->link) > LINK_AHEAD_BYTES;
-	if (s->waiting)
+	bool waits = link_queued(s->link) > LINK_AHEAD_BYTES;
+
+	if (s->waiting != waits)
+		s->events->waits(s->arg, waits);
+	s->waiting = waits;
+	if (waits)
 		return;
-	if (!s->frame)
-		s->frame = frame_buf_new(WIRE_IMAGE, 0, WIRE_PAYLOAD_MAX);
-	if (!s->frame) {
-		/* The guest's side sees a closed socket and gives up. */
-		shutdown(s->fd, SHUT_RDWR);
-		sender_eof(s);
-		return;
-	}
-	loop_recv(s->loop, &s->read, s->fd, frame_payload(s->frame),
-		  WIRE_PAYLOAD_MAX);
+	loop_recv(s->loop, &s->read, s->fd, s->piece, sizeof(s->piece));
+}
+
+/*
+ * A frame takes just what is in it: a buffer for the largest would be fresh
+ * memory each time, which is slow to touch.
+ */
+static int sender_send(struct image_sender *s, size_t length)
+{
+	size_t n = piece_encode(s->encoder, s->piece, length, s->payload);
+	struct frame_buf *b = frame_buf_new(WIRE_IMAGE, 0, (uint32_t)n);
+
+	if (!b)
+		return -ENOMEM;
+	memcpy(frame_payload(b), s->payload, n);
+	b->length = (uint32_t)n;
+	checksum_add(s->sum, s->piece, length);
+	s->end.bytes += length;
+	link_send(s->link, b);
+	return 0;
 }
 
 static void sender_got(void *arg, int res)
@@ -78,24 +104,32 @@ static void sender_got(void *arg, int res)
 		sender_free(s);
 		return;
 	}
-	if (res <= 0) {
+	if (res == 0) {
 		sender_eof(s);
 		return;
 	}
-	s->frame->length = (uint32_t)res;
-	checksum_add(s->sum, frame_payload(s->frame), (size_t)res);
-	s->end.bytes += (uint64_t)res;
-	link_send(s->link, s->frame);
-	s->frame = NULL;
-	s->events->moved(s->arg, s->end.bytes);
+	if (res > 0 && s->end.bytes && fault_at(FAULT_MID_IMAGE))
+		res = -EIO;
+	if (res > 0) {
+		int err = sender_send(s, (size_t)res);
+
+		if (err)
+			res = err;
+		else
+			s->events->moved(s->arg, s->end.bytes);
+	}
+	if (res < 0 && res != -EINTR && res != -EAGAIN) {
+		sender_fail(s);
+		return;
+	}
 	sender_read(s);
 }
 
-int image_sender_open(struct loop *loop, struct link *link, int fd,
+int image_sender_open(struct loop *loop, struct link *link, int fd, int level,
 		      const struct image_sender_events *events, void *arg,
 		      struct image_sender **out)
 {
-	struct image_sender *s = calloc(1, sizeof(*s));
+	struct image_sender *s = memory_zeroed(sizeof(*s));
 
 	if (!s) {
 		close(fd);
@@ -108,8 +142,9 @@ int image_sender_open(struct loop *loop, struct link *link, int fd,
 	s->arg = arg;
 	s->read.fn = sender_got;
 	s->read.arg = s;
+	s->encoder = body_encoder_new(level);
 	s->sum = checksum_new();
-	if (!s->sum) {
+	if (!s->encoder || !s->sum) {
 		sender_free(s);
 		return -ENOMEM;
 	}
@@ -142,7 +177,7 @@ struct chunk {
 	struct chunk *next;
 	uint32_t length;
 	uint32_t written;
-	uint8_t bytes[];
+	uint8_t bytes[WIRE_PIECE_MAX];
 };
 
 struct image_receiver {
@@ -151,8 +186,10 @@ struct image_receiver {
 	struct loop_op write;
 	struct chunk *first;
 	struct chunk **last;
+	struct chunk *spare; /* written, to be used again */
 	size_t queued;
 	uint64_t bytes;
+	struct body_decoder *decoder;
 	struct checksum *sum;
 	const struct image_receiver_events *events;
 	void *arg;
@@ -162,14 +199,20 @@ struct image_receiver {
 	bool closed;
 };
 
+static void chunks_free(struct chunk *c)
+{
+	while (c) {
+		struct chunk *next = c->next;
+
+		free(c);
+		c = next;
+	}
+}
+
 static void receiver_drop(struct image_receiver *r)
 {
-	while (r->first) {
-		struct chunk *c = r->first;
-
-		r->first = c->next;
-		free(c);
-	}
+	chunks_free(r->first);
+	r->first = NULL;
 	r->last = &r->first;
 	r->queued = 0;
 }
@@ -177,6 +220,8 @@ static void receiver_drop(struct image_receiver *r)
 static void receiver_free(struct image_receiver *r)
 {
 	receiver_drop(r);
+	chunks_free(r->spare);
+	body_decoder_free(r->decoder);
 	checksum_free(r->sum);
 	if (r->fd >= 0)
 		close(r->fd);
@@ -222,12 +267,13 @@ static void receiver_wrote(void *arg, int res)
 		r->broken = true;
 	} else {
 		c->written += (uint32_t)res;
-		r->queued -= (size_t)res;
 		if (c->written == c->length) {
+			r->queued -= sizeof(*c);
 			r->first = c->next;
 			if (!r->first)
 				r->last = &r->first;
-			free(c);
+			c->next = r->spare;
+			r->spare = c;
 		}
 	}
 	receiver_write(r);
@@ -239,7 +285,7 @@ int image_receiver_open(struct loop *loop, int fd,
 			const struct image_receiver_events *events, void *arg,
 			struct image_receiver **out)
 {
-	struct image_receiver *r = calloc(1, sizeof(*r));
+	struct image_receiver *r = memory_zeroed(sizeof(*r));
 
 	if (!r) {
 		close(fd);
@@ -252,8 +298,9 @@ int image_receiver_open(struct loop *loop, int fd,
 	r->last = &r->first;
 	r->write.fn = receiver_wrote;
 	r->write.arg = r;
+	r->decoder = body_decoder_new();
 	r->sum = checksum_new();
-	if (!r->sum) {
+	if (!r->decoder || !r->sum) {
 		receiver_free(r);
 		return -ENOMEM;
 	}
@@ -261,27 +308,46 @@ int image_receiver_open(struct loop *loop, int fd,
 	return 0;
 }
 
-int image_receiver_put(struct image_receiver *r, const uint8_t *bytes,
+/* Written ones first: fresh memory is slow to touch. */
+static struct chunk *receiver_chunk(struct image_receiver *r)
+{
+	struct chunk *c = r->spare;
+
+	if (!c)
+		return memory_new(sizeof(*c));
+	r->spare = c->next;
+	return c;
+}
+
+int image_receiver_put(struct image_receiver *r, const uint8_t *payload,
 		       uint32_t length)
 {
+	int n = r->bytes ? fault_at(FAULT_MID_BUILD) : 0;
 	struct chunk *c;
 
-	if (r->ended || !length)
+	if (n)
+		return n;
+	if (r->ended)
 		return -EPROTO;
-	checksum_add(r->sum, bytes, length);
-	r->bytes += length;
-	if (r->broken)
-		return 0;
-	c = malloc(sizeof(*c) + length);
+	c = receiver_chunk(r);
 	if (!c)
 		return -ENOMEM;
+	n = piece_decode(r->decoder, payload, length, c->bytes);
+	if (n > 0) {
+		checksum_add(r->sum, c->bytes, (size_t)n);
+		r->bytes += (uint64_t)n;
+	}
+	if (n < 0 || r->broken) {
+		c->next = r->spare;
+		r->spare = c;
+		return n < 0 ? n : 0;
+	}
 	c->next = NULL;
-	c->length = length;
+	c->length = (uint32_t)n;
 	c->written = 0;
-	memcpy(c->bytes, bytes, length);
 	*r->last = c;
 	r->last = &c->next;
-	r->queued += length;
+	r->queued += sizeof(*c);
 	if (!r->write.busy)
 		receiver_write(r);
 	if (r->queued > BUILDER_AHEAD_BYTES)

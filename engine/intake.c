@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/fault.h"
+#include "base/memory.h"
 #include "engine/worker.h"
 #include "stream/messages.h"
 
@@ -28,6 +30,7 @@ struct intake {
 	uint64_t bytes; /* the event loop's */
 	bool paused;	/* the event loop's */
 	atomic_bool stopped;
+	struct loop_call freed;
 
 	pthread_mutex_t lock;
 	pthread_cond_t released;
@@ -41,6 +44,7 @@ struct intake {
 
 struct item {
 	struct intake *in;
+	struct worker_job job;
 	struct frame frame; /* its payload follows */
 	int err;
 	const char *why;
@@ -91,6 +95,7 @@ static int end(struct intake *in, struct item *it)
 static int decode(struct intake *in, struct item *it)
 {
 	const struct frame *f = &it->frame;
+	int err;
 
 	if (f->type == WIRE_EPOCH_BEGIN)
 		return begin(in, it);
@@ -100,6 +105,9 @@ static int decode(struct intake *in, struct item *it)
 	}
 	switch (f->type) {
 	case WIRE_PAGES:
+		err = fault_at(FAULT_MID_STORE);
+		if (err)
+			return err;
 		return store_pages(in->filling, f->payload, f->length,
 				   &it->why);
 	case WIRE_STATE:
@@ -161,7 +169,7 @@ static void item_done(void *arg)
 
 int intake_put(struct intake *in, const struct frame *f)
 {
-	struct item *it = malloc(sizeof(*it) + f->length);
+	struct item *it = memory_new(sizeof(*it) + f->length);
 
 	if (!it)
 		return -ENOMEM;
@@ -171,7 +179,7 @@ int intake_put(struct intake *in, const struct frame *f)
 	it->frame.payload = it->payload;
 	in->queued += sizeof(*it) + f->length;
 	in->bytes += f->length;
-	worker_post(in->worker, item_run, item_done, it);
+	worker_post(in->worker, &it->job, item_run, item_done, it);
 	if (in->queued > QUEUE_PAUSE_BYTES)
 		set_paused(in, true);
 	return 0;
@@ -212,7 +220,7 @@ int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
 		const struct intake_events *events, void *arg,
 		struct intake **out)
 {
-	struct intake *in = calloc(1, sizeof(*in));
+	struct intake *in = memory_zeroed(sizeof(*in));
 	int err = -ENOMEM;
 
 	if (!in)
@@ -246,5 +254,5 @@ void intake_close(struct intake *in)
 	intake_stop(in);
 	worker_stop(in->worker);
 	/* Behind the item_done calls that the thread has posted. */
-	loop_post(in->loop, intake_free, in);
+	loop_post_call(in->loop, &in->freed, intake_free, in);
 }

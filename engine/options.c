@@ -19,6 +19,12 @@
 		n, 0, on, OPTION_NUMBER, AT(member), arg, min, max, initial, \
 			help                                                 \
 	}
+/* `words`, with bars between them, are both the argument and the choices. */
+#define CHOICE(n, on, member, words, initial, help)                        \
+	{                                                                  \
+		n, 0, on, OPTION_CHOICE, AT(member), words, 0, 0, initial, \
+			help                                               \
+	}
 #define FLAG(n, l, on, member, help)                                      \
 	{                                                                 \
 		n, l, on, OPTION_FLAG, AT(member), NULL, 0, 0, NULL, help \
@@ -33,10 +39,19 @@ const struct option_spec options_table[] = {
 	     "the CA that both certificates come from"),
 	TEXT("listen", 0, ON_SECONDARY, listen, "ADDRESS[:PORT]", NULL,
 	     "where to wait for a primary (any address, port 7475)"),
+	TEXT("congestion", 0, ON_DAEMON | ON_BENCH, congestion, "NAME", NULL,
+	     "TCP congestion control of the connection"),
 	NUMBER("interval", ON_PRIMARY, interval_ms, "MS", 5, 60000, "100",
 	       "time between two checkpoints"),
 	NUMBER("suspend-timeout", ON_PRIMARY, suspend_timeout_ms, "MS", 10,
 	       60000, "2000", "how long the guest may take to suspend"),
+	NUMBER("hung-after", ON_PRIMARY, hung_after_ms, "MS", 100, 3600000,
+	       "60000", "a checkpoint that takes longer: colod is killed"),
+	/* In the order of enum guest_ask and enum guest_resume. */
+	CHOICE("suspend", ON_PRIMARY, suspend, "auto|evtchn|xenstore|toolstack",
+	       "auto", "how the guest is asked to suspend"),
+	CHOICE("resume", ON_PRIMARY, resume, "fast|slow", "slow",
+	       "whether its PV drivers reconnect (slow) or not (fast)"),
 	NUMBER("in-flight", ON_DAEMON, inflight, "N", 1, 8, "2",
 	       "epochs captured and not yet acknowledged"),
 	NUMBER("compress", ON_PRIMARY, compress, "LEVEL", 0, 19, "1",
@@ -49,20 +64,35 @@ const struct option_spec options_table[] = {
 	       "heartbeats missed before the peer is given up"),
 	NUMBER("retry", ON_PRIMARY, retry_ms, "MS", 100, 600000, "2000",
 	       "time between attempts to reach a lost secondary"),
+	NUMBER("ack-timeout", ON_PRIMARY, ack_timeout_ms, "MS", 100, 3600000,
+	       "60000", "time for the secondary to acknowledge what it has"),
 	TEXT("fence", 0, ON_DAEMON, fence, "COMMAND", NULL,
 	     "exit status 0: the peer is certainly down"),
 	NUMBER("fence-timeout", ON_DAEMON, fence_timeout_s, "S", 1, 3600, "60",
 	       "how long the fence command may take"),
 	FLAG("unsafe-no-fence", 0, ON_DAEMON, unsafe_no_fence,
 	     "take over without knowing that the peer is down"),
+	TEXT("drill", 0, ON_DAEMON, drill, "SPEC", NULL,
+	     "disturb the link on purpose, see DRILLS in colod(8)"),
 	TEXT("run-dir", 0,
-	     ON_DAEMON | ON_STATUS | ON_CONTROL | ON_CHECK | ON_RELEASE,
+	     ON_DAEMON | ON_STATUS | ON_CONTROL | ON_CHECK | ON_RELEASE |
+		     ON_GUEST,
 	     run_dir, "DIR", RUNSTATEDIR "/colod", "control sockets and locks"),
 	TEXT("log", 0, ON_DAEMON, log_file, "FILE", NULL,
 	     "append the log to FILE instead of standard error"),
+	TEXT("epoch-log", 0, ON_PRIMARY, epoch_log, "FILE", NULL,
+	     "append a line of JSON an epoch: its pages, bytes and times"),
 	FLAG("verbose", 'v', ON_DAEMON | ON_CHECK | ON_RELEASE, verbose,
 	     "log every move of every epoch"),
-	FLAG("json", 0, ON_STATUS | ON_CHECK, json, "for scripts"),
+	FLAG("alone", 0, ON_RELEASE, alone,
+	     "the secondary is certainly down: let held output go"),
+	NUMBER("for", ON_BENCH, seconds, "SECONDS", 1, 3600, "5",
+	       "how long to measure each workload"),
+	{ "workload", 0, ON_BENCH, OPTION_LIST, AT(workload), "SPEC[;SPEC...]",
+	  0, 0, NULL, "what the guest writes, see colod-bench(1)" },
+	TEXT("plot", 0, ON_BENCH, plot, "FILE", NULL, "draw it, as SVG"),
+	FLAG("json", 0, ON_STATUS | ON_CHECK | ON_GUEST | ON_BENCH, json,
+	     "for scripts"),
 	FLAG("watch", 'w', ON_STATUS, watch, "again every second"),
 };
 
@@ -71,6 +101,33 @@ const size_t options_count = sizeof(options_table) / sizeof(options_table[0]);
 static char **text_at(struct settings *s, const struct option_spec *o)
 {
 	return (char **)(void *)((char *)s + o->offset);
+}
+
+static int append(char **list, const char *value)
+{
+	char *longer;
+
+	if (asprintf(&longer, "%s;%s", *list, value) < 0)
+		return -ENOMEM;
+	free(*list);
+	*list = longer;
+	return 0;
+}
+
+/* The place of `word` among the words of "WORD|WORD|...", or -EINVAL. */
+static int choice(const char *words, const char *word)
+{
+	size_t n = strlen(word);
+	int i = 0;
+
+	for (; *words; i++) {
+		size_t length = strcspn(words, "|");
+
+		if (length == n && !strncmp(words, word, n))
+			return i;
+		words += length + (words[length] == '|');
+	}
+	return -EINVAL;
 }
 
 static int set(struct settings *s, const struct option_spec *o,
@@ -83,10 +140,25 @@ static int set(struct settings *s, const struct option_spec *o,
 	case OPTION_FLAG:
 		*(bool *)((char *)s + o->offset) = true;
 		return 0;
+	case OPTION_LIST:
+		if (*text_at(s, o))
+			return append(text_at(s, o), value);
+		/* fall through */
 	case OPTION_TEXT:
 		free(*text_at(s, o));
 		*text_at(s, o) = strdup(value);
 		return *text_at(s, o) ? 0 : -ENOMEM;
+	case OPTION_CHOICE:
+		if (choice(o->argument, value) < 0) {
+			fprintf(stderr,
+				"colod: --%s takes one of %s, not"
+				" '%s'\n",
+				o->name, o->argument, value);
+			return -EINVAL;
+		}
+		*(unsigned int *)(void *)((char *)s + o->offset) =
+			(unsigned int)choice(o->argument, value);
+		return 0;
 	case OPTION_NUMBER:
 		errno = 0;
 		n = strtoull(value, &end, 10);
@@ -192,7 +264,8 @@ void settings_fini(struct settings *s)
 	size_t i;
 
 	for (i = 0; i < options_count; i++) {
-		if (options_table[i].type != OPTION_TEXT)
+		if (options_table[i].type != OPTION_TEXT &&
+		    options_table[i].type != OPTION_LIST)
 			continue;
 		free(*text_at(s, &options_table[i]));
 		*text_at(s, &options_table[i]) = NULL;

@@ -19,6 +19,8 @@ enum {
 	ON_CHECK = 16,
 	ON_CERTS = 32,
 	ON_RELEASE = 64,
+	ON_GUEST = 256,
+	ON_BENCH = 128,
 	ON_DAEMON = ON_PRIMARY | ON_SECONDARY,
 };
 
@@ -29,8 +31,12 @@ struct settings {
 	char *key;
 	char *ca;
 	char *listen;
+	char *congestion;
 	uint64_t interval_ms;
 	uint64_t suspend_timeout_ms;
+	uint64_t hung_after_ms;
+	unsigned int suspend; /* enum guest_ask */
+	unsigned int resume;  /* enum guest_resume */
 	uint64_t heartbeat_ms;
 	uint64_t lost_after;
 	uint64_t inflight;
@@ -40,14 +46,27 @@ struct settings {
 	uint64_t compress;
 	uint64_t arena_mib;
 	uint64_t retry_ms;
+	uint64_t ack_timeout_ms;
+	char *drill;
 	char *run_dir;
 	char *log_file;
+	char *epoch_log;
 	bool verbose;
 	bool json;
+	bool alone;
 	bool watch;
+	uint64_t seconds;
+	char *workload;
+	char *plot;
 };
 
-enum option_type { OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER };
+enum option_type {
+	OPTION_FLAG,
+	OPTION_TEXT,
+	OPTION_LIST, /* a text; where it is given again, "TEXT;TEXT" */
+	OPTION_NUMBER,
+	OPTION_CHOICE, /* one of the words of `argument`; its place is kept */
+};
 
 struct option_spec {
 	const char *name;      /* without the dashes */

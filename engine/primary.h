@@ -6,11 +6,15 @@
  *   CONNECTING -> SYNCING -> PROTECTED          the happy path
  *   ... -> LOST -> FENCING -> UNPROTECTED       the secondary is gone;
  *          UNPROTECTED -> CONNECTING            tried again for ever
+ *   ... -> LOST -> (FENCING) -> WAITING         nobody knows; the operator
+ *          WAITING -> UNPROTECTED, CONNECTING   decides, or it comes back
  *   ... -> ENDING -> ENDED                      the operator, or the guest
  *   ... -> YIELDING -> ENDED                    the guest runs over there
  *
- * The guest runs on in every state, unless it is YIELDING.  See engine/env.h
- * for the calling rules.
+ * The guest runs on in every state, unless it is YIELDING.  Its output is held
+ * from the image on, as long as a standby may exist that could take over;
+ * where it has no gate, there is nothing to wait for either, and LOST leads to
+ * UNPROTECTED.  See engine/env.h for the calling rules.
  */
 #ifndef ENGINE_PRIMARY_H
 #define ENGINE_PRIMARY_H
@@ -28,6 +32,7 @@
 	X(PROTECTED, "protected")     \
 	X(LOST, "lost")               \
 	X(FENCING, "fencing")         \
+	X(WAITING, "waiting")         \
 	X(UNPROTECTED, "unprotected") \
 	X(ENDING, "ending")           \
 	X(YIELDING, "yielding")       \
@@ -52,7 +57,11 @@ struct primary_config {
 	unsigned int inflight;	 /* epochs captured and not acknowledged */
 	bool fence;		 /* a fence command is configured */
 	bool unsafe_no_fence;
+	bool gate;	   /* the guest has one */
+	bool gate_held;	   /* and an earlier colod left it holding */
 	uint64_t retry_us; /* between attempts to reach the secondary */
+	/* A peer that lives has to acknowledge, or take more; 0: for ever. */
+	uint64_t ack_timeout_us;
 };
 
 struct primary {
@@ -67,6 +76,10 @@ struct primary {
 	bool standby_may_exist;	 /* on the peer: arbitration is needed */
 	bool standby_before;	 /* the same, before this connection's image */
 	bool resync_asked;	 /* the connection ends because we want it to */
+	bool farewell;		 /* our BYE is sent, the answer awaited */
+	bool gate_closed;	 /* output waits for its epoch, or longer */
+	bool waiting;		 /* arbitration has left it undecided */
+	bool peer_down_said;	 /* by the operator, during a fence command */
 	uint64_t alive_us;	 /* last sign of life of the peer */
 	uint64_t grace_until_us; /* LOST: its time to come back */
 	bool peer_busy;		 /* it lives, but does not take us (yet) */
@@ -79,6 +92,8 @@ struct primary {
 	bool fencing;
 
 	bool synced;	    /* the image is sent, tracking is on */
+	bool blocked;	    /* the image waits for the peer to take more */
+	uint64_t moved_us;  /* when the last of image or epoch was */
 	bool standby_ready; /* ACK of epoch 0 */
 
 	/* Epochs: [0] is the oldest not acknowledged, then in order. */
@@ -99,7 +114,8 @@ struct primary {
 		WIND_AFTER_SHUTDOWN,
 		WIND_LINK, /* wait for the connection to end */
 	} wind;
-	bool wind_job;	  /* the job of this stage is under way */
+	bool wind_job; /* the job of this stage is under way */
+	bool yielded;
 	bool guest_down;  /* it ended by itself: see to what comes after */
 	bool guest_again; /* its configuration made it run anew */
 	bool stop_asked;
@@ -108,10 +124,14 @@ struct primary {
 	struct primary_stats {
 		uint64_t captured;     /* epochs, with all their rounds */
 		uint64_t acknowledged; /* epochs */
-		uint64_t number;    /* of the last one, since the last image */
-		uint64_t applied;   /* the same on the standby, as told */
-		uint64_t skipped;   /* the guest did not suspend in time */
-		uint64_t stretched; /* checkpoints that had to wait */
+		uint64_t number;  /* of the last one, since the last image */
+		uint64_t applied; /* the same on the standby, as told */
+		uint64_t skipped; /* the guest did not suspend, for: */
+		uint64_t skipped_unanswered; /* not acknowledged */
+		uint64_t skipped_late;	     /* acknowledged, not in time */
+		uint64_t skipped_busy;	     /* somebody else's request */
+		uint64_t skipped_devices;    /* they are not back yet */
+		uint64_t stretched;	     /* checkpoints that had to wait */
 		uint64_t synchronisations;
 		uint64_t losses;	 /* times that protection was lost */
 		uint64_t last_ack_us;	 /* when; 0: never */

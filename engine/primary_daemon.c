@@ -133,34 +133,34 @@ static void env_timer(void *arg, enum env_timer t, uint64_t at_us)
 	daemon_timer(&pd->d, t, at_us);
 }
 
+static void no_link(void *arg)
+{
+	on_down(arg, NULL, -ENOMEM, "no memory for a connection");
+}
+
 static void env_connect(void *arg)
 {
 	struct primary_daemon *pd = arg;
 
 	frame_pool_cancel(pd->pool, false);
-	pd->link = link_connect(pd->d.loop, pd->d.identity, pd->peer_host,
-				pd->peer_port, &link_events, pd);
+	pd->link = daemon_connect(&pd->d, pd->peer_host, pd->peer_port,
+				  &link_events, pd);
 	if (!pd->link)
-		abort(); /* a few kB at an idle moment: nothing works any more
-			  */
+		loop_post_call(pd->d.loop, &pd->no_link, no_link, pd);
+	else if (pd->d.set->congestion)
+		link_congestion(pd->link, pd->d.set->congestion);
 }
 
 static void env_send(void *arg, struct frame_buf *frame)
 {
 	struct primary_daemon *pd = arg;
 
-	if (!frame)
-		return;
-	if (pd->link_ready)
-		link_send(pd->link, frame);
-	else
-		frame->release(frame);
+	daemon_send(pd->link_ready ? pd->link : NULL, frame);
 }
 
 static void env_disconnect(void *arg, const struct bye *bye)
 {
 	struct primary_daemon *pd = arg;
-	struct frame_buf *frame;
 
 	if (!pd->link || pd->link_closing)
 		return;
@@ -168,16 +168,37 @@ static void env_disconnect(void *arg, const struct bye *bye)
 	image_sender_close(pd->image);
 	pd->image = NULL;
 	pd->link_closing = true;
-	frame = bye && pd->link_ready ? bye_encode(bye->reason, bye->text)
-				      : NULL;
-	if (frame) {
-		link_send(pd->link, frame);
-		link_close(pd->link);
-	} else {
-		link_abort(pd->link, "given up");
-	}
+	daemon_disconnect(pd->link, pd->link_ready ? bye : NULL);
 	pd->link_ready = false;
 	frame_pool_cancel(pd->pool, true);
+}
+
+static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
+{
+	struct primary_daemon *pd = arg;
+
+	if (pd->ops->gate)
+		pd->ops->gate(pd->source, order, epoch);
+}
+
+static void env_epoch_over(void *arg, uint64_t epoch, enum env_epoch_end end,
+			   const char *why)
+{
+	struct primary_daemon *pd = arg;
+
+	epoch_log_over(pd->epoch_log, epoch, end, why,
+		       pd->machine.stats.applied, clock_now_us());
+}
+
+/* On the loop's thread, where the link gives its frames back. */
+static void frame_taken(void *arg, const struct frame_buf *b)
+{
+	struct primary_daemon *pd = arg;
+
+	if (b->type == WIRE_EPOCH_END)
+		epoch_log_sent(pd->epoch_log,
+			       primary_daemon_epoch(pd, b->epoch),
+			       clock_now_us());
 }
 
 static void env_cancel(void *arg, enum env_job job)
@@ -207,6 +228,8 @@ static const struct env_ops env_ops = {
 	.connect = env_connect,
 	.send = env_send,
 	.disconnect = env_disconnect,
+	.gate = env_gate,
+	.epoch_over = env_epoch_over,
 	.job = primary_daemon_job,
 	.cancel = env_cancel,
 	.finish = env_finish,
@@ -261,7 +284,16 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 {
 	const struct guest_kind *kind = guest_kind_of_words(domain);
 	struct guest_error why = { { 0 } };
-	int err = kind->source->open(domain, &pd->source, &why);
+	const char *run_dir = pd->d.set->run_dir;
+	int err;
+
+	pd->manner = (struct guest_manner){
+		.ask = (enum guest_ask)pd->d.set->suspend,
+		.resume = (enum guest_resume)pd->d.set->resume,
+		.interval_ms = pd->d.set->interval_ms,
+	};
+	err = kind->source->open(guest_words(kind, domain), run_dir,
+				 &pd->manner, &pd->source, &why);
 
 	pd->ops = kind->source;
 	if (!err)
@@ -273,7 +305,7 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	}
 	pd->ops->close(pd->source);
 	pd->source = NULL;
-	pd->lock_fd = guest_lock(pd->guest.name, pd->d.set->run_dir);
+	pd->lock_fd = guest_lock(pd->guest.name, run_dir);
 	if (pd->lock_fd < 0) {
 		fprintf(stderr, "colod: %s: %s\n", pd->guest.name,
 			pd->lock_fd == -EBUSY
@@ -282,13 +314,15 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 				: strerror(-pd->lock_fd));
 		return pd->lock_fd;
 	}
-	err = guard_start(kind, pd->guest.name, pd->lock_fd, &pd->guard);
+	err = guard_start(kind, pd->guest.name, run_dir, pd->lock_fd,
+			  &pd->guard);
 	if (err) {
 		fprintf(stderr, "colod: cannot start the guard: %s\n",
 			strerror(-err));
 		return err;
 	}
-	err = pd->ops->open(pd->guest.name, &pd->source, &why);
+	err = pd->ops->open(pd->guest.name, run_dir, &pd->manner, &pd->source,
+			    &why);
 	if (err)
 		fprintf(stderr, "colod: %s\n",
 			why.text[0] ? why.text : strerror(-err));
@@ -317,7 +351,22 @@ static int make_arenas(struct primary_daemon *pd)
 	}
 	pd->pool = frame_pool_new(POOL_FRAMES);
 	pd->epoch_encoder = epoch_encoder_new((int)pd->d.set->compress);
-	return pd->pool && pd->epoch_encoder ? 0 : -ENOMEM;
+	if (pd->pool && pd->epoch_encoder) {
+		frame_pool_watch(pd->pool, frame_taken, pd);
+		return 0;
+	}
+	fprintf(stderr, "colod: no memory for what encodes epochs\n");
+	return -ENOMEM;
+}
+
+static int open_epoch_log(struct primary_daemon *pd, const char *path)
+{
+	int err = path ? epoch_log_open(path, &pd->epoch_log) : 0;
+
+	if (err)
+		fprintf(stderr, "colod: cannot write the epoch log %s: %s\n",
+			path, strerror(-err));
+	return err;
 }
 
 static void machine_init(struct primary_daemon *pd, const char *peer)
@@ -332,6 +381,10 @@ static void machine_init(struct primary_daemon *pd, const char *peer)
 		.fence = set->fence != NULL,
 		.unsafe_no_fence = set->unsafe_no_fence,
 		.retry_us = set->retry_ms * 1000,
+		.ack_timeout_us = set->ack_timeout_ms * 1000,
+		.gate = pd->ops->gate != NULL,
+		.gate_held =
+			pd->ops->gate_held && pd->ops->gate_held(pd->source),
 	};
 
 	snprintf(cfg.domain, sizeof(cfg.domain), "%s", pd->guest.name);
@@ -362,6 +415,8 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	}
 	err = daemon_prepare(&pd->d, set);
 	if (!err)
+		err = open_epoch_log(pd, set->epoch_log);
+	if (!err)
 		err = find_guest(pd, domain);
 	if (!err)
 		err = make_arenas(pd);
@@ -373,10 +428,13 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	machine_init(pd, peer);
 	snprintf(name, sizeof(name), "primary-%s", pd->guest.name);
 	err = daemon_start(&pd->d, name);
-	if (!err)
-		err = worker_start(pd->d.loop, "colod-encoder", &pd->encoder);
 	if (err)
 		return err;
+	err = worker_start(pd->d.loop, "colod-encoder", &pd->encoder);
+	if (err) {
+		log_error("the encoder's thread: %s", strerror(-err));
+		return err;
+	}
 	primary_daemon_watch_addresses(pd);
 	primary_event(&pd->machine, &start_event);
 	return 0;
@@ -384,8 +442,15 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 
 static void close_all(struct primary_daemon *pd)
 {
+	/* Where the event loop has failed nobody else lets the threads go. */
+	if (pd->pool)
+		frame_pool_cancel(pd->pool, true);
+	image_sender_close(pd->image);
+	pd->image = NULL;
 	worker_stop(pd->encoder);
 	daemon_fini(&pd->d);
+	if (pd->source && !pd->machine.was_protected && pd->ops->give_up)
+		pd->ops->give_up(pd->source);
 	if (pd->source)
 		pd->ops->close(pd->source);
 	guard_stop(pd->guard);
@@ -393,6 +458,7 @@ static void close_all(struct primary_daemon *pd)
 		close(pd->lock_fd);
 	while (pd->arena_count)
 		epoch_free(pd->arenas[--pd->arena_count]);
+	epoch_log_close(pd->epoch_log);
 	epoch_encoder_free(pd->epoch_encoder);
 	frame_pool_free(pd->pool);
 	guest_description_fini(&pd->guest);

@@ -3,9 +3,11 @@
 #ifndef ENGINE_PRIMARY_DAEMON_IMPL_H
 #define ENGINE_PRIMARY_DAEMON_IMPL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "engine/daemon.h"
+#include "engine/epoch_log.h"
 #include "engine/frame_pool.h"
 #include "engine/image.h"
 #include "engine/primary.h"
@@ -13,11 +15,44 @@
 #include "net/announce.h"
 #include "resume/guard.h"
 
+/* From the guest's thread to the loop: the image begins. */
+struct image_start {
+	struct frame_buf *domain;
+	int fd;
+	unsigned int generation;
+	struct loop_call call;
+};
+
+struct capture {
+	struct epoch_run run; /* a copy: the machine's own may move in memory */
+	struct epoch *arena;
+	struct epoch_id id;
+	uint64_t resumed_us;
+	enum guest_ask asked;
+};
+
+struct encode {
+	struct primary_daemon *pd;
+	struct epoch *arena; /* NULL: not in use */
+	unsigned int generation;
+	uint64_t epoch;
+	uint64_t sent_bytes;
+	uint64_t done_us;
+	int err;
+	struct worker_job work;
+	/* What is encoded and not yet queued for the link. */
+	pthread_mutex_t lock;
+	struct frame_buf *frames;
+	struct frame_buf **frames_end;
+	struct loop_call call; /* under way where there are frames */
+};
+
 struct primary_daemon {
 	struct daemon d;
 	struct primary machine;
 
 	const struct guest_source_ops *ops;
+	struct guest_manner manner;
 	struct guest_source *source; /* the guest thread's, while it has jobs */
 	struct guest_description guest;
 	atomic_bool boot_cancelled; /* nobody waits for a reboot any more */
@@ -27,6 +62,7 @@ struct primary_daemon {
 	char peer_host[256];
 	uint16_t peer_port;
 	struct link *link;
+	struct loop_call no_link;
 	bool link_ready; /* up, and not being closed */
 	bool link_closing;
 	/* Counts connections: what was made for an earlier one is dropped. */
@@ -34,6 +70,8 @@ struct primary_daemon {
 
 	struct image_sender *image;
 	bool image_eof;
+	bool image_failed;
+	struct image_start image_start;
 	struct wire_image_end image_end;
 	struct guest_job *sync_result; /* sent, waits for the image's eof */
 	struct progress progress;
@@ -42,8 +80,13 @@ struct primary_daemon {
 	struct worker *encoder;
 	struct epoch_encoder *epoch_encoder; /* the encoder thread's */
 	struct frame_pool *pool;
+	/* As many as can be under way: see primary_epochs.c. */
+	struct capture capture;
+	struct encode encodes[WIRE_INFLIGHT_MAX];
 	struct epoch *arenas[WIRE_INFLIGHT_MAX]; /* free ones */
 	unsigned int arena_count;
+
+	struct epoch_log *epoch_log; /* NULL: none was asked for */
 
 	struct address_set addresses;
 	struct address_watch *watches[GUEST_NICS_MAX];
@@ -56,6 +99,7 @@ struct primary_daemon {
 		uint64_t sent_bytes;
 		uint64_t image_bytes;
 		uint64_t pause_max_us;
+		enum guest_ask asked;
 		uint64_t pause_sum_us;
 		uint64_t pauses;
 	} seen;
@@ -66,6 +110,13 @@ void primary_daemon_job(void *arg, enum env_job job, uint64_t epoch);
 void primary_daemon_image_dropped(struct primary_daemon *pd, const char *why);
 void primary_daemon_watch_addresses(struct primary_daemon *pd);
 void primary_daemon_unwatch_addresses(struct primary_daemon *pd);
+
+/* The epoch of this connection, for the epoch log. */
+static inline struct epoch_id primary_daemon_epoch(struct primary_daemon *pd,
+						   uint64_t number)
+{
+	return (struct epoch_id){ number, pd->generation };
+}
 
 /* primary_status.c */
 json_t *primary_daemon_status(void *owner);

@@ -25,6 +25,8 @@ enum {
 	ROUNDS_A_WARNING = 50,
 	/* How long Linux tries to freeze its tasks, and then some. */
 	LATE_SUSPEND_US = 30 * 1000 * 1000,
+	/* `protected' with a standby of that age is worth a word in status. */
+	OLD_US = 10 * 1000 * 1000,
 };
 
 struct epoch_run *primary_epoch(struct primary *p, uint64_t number)
@@ -85,10 +87,14 @@ void primary_epochs_drop(struct primary *p, const char *why)
 {
 	unsigned int i;
 
-	for (i = 0; i < p->epoch_count; i++)
+	for (i = 0; i < p->epoch_count; i++) {
+		if (!p->epochs[i].acknowledged)
+			primary_epoch_over(p, p->epochs[i].number,
+					   ENV_EPOCH_ABORTED, why);
 		if (p->epochs[i].state != EPOCH_ABORT &&
 		    !(p->capturing && i == p->epoch_count - 1))
 			epoch_move(&p->epochs[i], EPOCH_ABORT, why);
+	}
 	p->epoch_count = 0;
 	p->epoch_due = false;
 	primary_timer(p, ENV_TIMER_EPOCH, 0);
@@ -171,24 +177,83 @@ void primary_epochs_acknowledge(struct primary *p, const struct event *e)
 	p->stats.applied = e->applied;
 	p->stats.last_ack_us = primary_now(p);
 	p->stats.last_commit_us = primary_now(p) - oldest->started_us;
+	primary_gate(p, GUEST_GATE_RELEASE, oldest->number);
+	primary_epoch_over(p, oldest->number, ENV_EPOCH_ACKNOWLEDGED, NULL);
 	if (oldest->state == EPOCH_WAIT_ACK)
 		release_oldest(p);
 	primary_epochs_start_due(p);
 }
 
-/* The guest did not follow: it runs on, and this checkpoint does not happen. */
-static void skip(struct primary *p, const struct epoch_run *r)
+bool primary_epochs_overdue(const struct primary *p, uint64_t timeout_us)
 {
+	const struct epoch_run *oldest = &p->epochs[0];
+	uint64_t now = primary_now(p);
+
+	if (!p->epoch_count)
+		return false;
+	/* Encoding waits for a link that takes no more. */
+	if (oldest->state == EPOCH_ENCODE)
+		return now > p->moved_us + timeout_us;
+	return oldest->state == EPOCH_WAIT_ACK &&
+	       now > oldest->sent_us + timeout_us;
+}
+
+/* Counts it, and says why in the words of `colod status`. */
+static const char *skip_reason(struct primary *p, int error)
+{
+	switch (error) {
+	case -EINPROGRESS:
+		p->stats.skipped_late++;
+		return "took the request and did not suspend in time";
+	case -EBUSY:
+		p->stats.skipped_busy++;
+		return "is asked for something else (xl save, xl shutdown?)";
+	case -ENOTCONN:
+		p->stats.skipped_devices++;
+		return "has not all of its devices back";
+	default:
+		p->stats.skipped_unanswered++;
+		return "did not acknowledge the request to suspend in time";
+	}
+}
+
+/* The guest runs on without a checkpoint; the next one is tried in its turn. */
+static bool is_skip(int error)
+{
+	return error == -ETIMEDOUT || error == -EINPROGRESS ||
+	       error == -EBUSY || error == -ENOTCONN;
+}
+
+/* Nothing was committed for that long, although all else is well. */
+static void remember_age(struct primary *p, const char *why)
+{
+	uint64_t age_us = primary_now(p) - p->stats.last_ack_us;
+	char text[sizeof(p->last_error)];
+
+	if (age_us < OLD_US)
+		return;
+	snprintf(text, sizeof(text), "no epoch for %" PRIu64 " s: %s %s",
+		 age_us / 1000000, p->cfg.domain, why);
+	primary_remember(p, text);
+}
+
+static void skip(struct primary *p, const struct epoch_run *r, int error)
+{
+	const char *why = skip_reason(p, error);
+
 	p->stats.skipped++;
 	if (p->skipped_in_a_row++ % 10 == 0)
-		log_warn("%s did not suspend in time (%u in a row): "
-			 "checkpoint skipped, the guest runs on",
-			 p->cfg.domain, p->skipped_in_a_row);
+		log_warn("%s %s (%u in a row): checkpoint skipped, the guest "
+			 "runs on, the standby is %" PRIu64 " ms behind",
+			 p->cfg.domain, why, p->skipped_in_a_row,
+			 (primary_now(p) - p->stats.last_ack_us) / 1000);
+	remember_age(p, why);
 	if (r->rounds > 1) {
 		/* Pages of it are with the peer already. */
 		primary_resync(p, "an epoch could not be finished");
 		return;
 	}
+	primary_epoch_over(p, r->number, ENV_EPOCH_SKIPPED, why);
 	p->epoch_count--;
 	p->next_epoch--;
 	primary_epochs_start_due(p); /* the timer may have come meanwhile */
@@ -199,7 +264,7 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 	struct epoch_run *r = primary_epoch(p, e->epoch);
 
 	p->capturing = false;
-	if (e->error == -ETIMEDOUT) {
+	if (is_skip(e->error)) { /* it may suspend late */
 		p->late_until_us = primary_now(p) + LATE_SUSPEND_US;
 		primary_timer(p, ENV_TIMER_GUEST,
 			      primary_now(p) + LATE_LOOK_US);
@@ -210,17 +275,23 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 		return; /* protection was lost meanwhile; the guest runs */
 	switch (e->error) {
 	case 0:
+		if (p->skipped_in_a_row)
+			primary_remember(p, "");
 		p->skipped_in_a_row = 0;
 		if (!r->partial)
 			p->stats.captured++;
 		warn_of_rounds(p, r);
 		epoch_move(r, EPOCH_ENCODE, NULL);
+		p->moved_us = primary_now(p);
 		p->encoding++;
 		primary_job(p, ENV_JOB_ENCODE, r->number);
 		primary_epochs_start_due(p);
 		break;
 	case -ETIMEDOUT:
-		skip(p, r);
+	case -EINPROGRESS:
+	case -EBUSY:
+	case -ENOTCONN:
+		skip(p, r, e->error);
 		break;
 	case -ESTALE:
 		primary_resync(p, "the guest's memory layout has changed");
@@ -243,6 +314,7 @@ void primary_epochs_encoded(struct primary *p, const struct event *e)
 		return;
 	}
 	epoch_move(r, EPOCH_SEND, NULL);
+	r->sent_us = primary_now(p);
 	if (!r->partial)
 		epoch_move(r, EPOCH_WAIT_ACK, NULL);
 	if (r->acknowledged)

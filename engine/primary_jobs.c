@@ -14,7 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "engine/moves.h"
 #include "stream/records.h"
@@ -27,31 +29,42 @@ enum {
 
 /* --- SYNC: the initial image -------------------------------------------- */
 
-/* From the guest's thread to the loop: the image begins. */
-struct image_start {
-	struct primary_daemon *pd;
-	struct frame_buf *domain;
-	int fd;
-	unsigned int generation;
-};
-
 static void image_moved(void *arg, uint64_t bytes)
 {
+	static const struct event moved = { .type = EVENT_MOVED };
 	struct primary_daemon *pd = arg;
 
 	pd->seen.image_bytes = bytes;
 	progress_update(&pd->progress, bytes, clock_now_us());
+	primary_event(&pd->machine, &moved);
+}
+
+/* From here on it is the peer's turn, or ours again. */
+static void image_waits(void *arg, bool waits)
+{
+	const struct event e = { .type = waits ? EVENT_BLOCKED : EVENT_MOVED };
+	struct primary_daemon *pd = arg;
+
+	primary_event(&pd->machine, &e);
 }
 
 /* The image is whole: its sender said so, and all of it is queued. */
 static void sync_finish(struct primary_daemon *pd)
 {
 	struct guest_job *j = pd->sync_result;
+	struct frame_buf *end;
 	struct event e = { .type = EVENT_DONE, .job = ENV_JOB_SYNC };
 
 	pd->sync_result = NULL;
+	if (!j->err && pd->image_failed) {
+		j->err = -EIO;
+		guest_error_set(&j->error, "the image could not be read");
+	}
+	end = j->err ? NULL : image_end_encode(&pd->image_end);
+	if (!j->err && !end)
+		j->err = -ENOMEM;
 	if (!j->err) {
-		link_send(pd->link, image_end_encode(&pd->image_end));
+		link_send(pd->link, end);
 		log_info("%s: image sent, %llu MiB", pd->machine.cfg.domain,
 			 (unsigned long long)(pd->image_end.bytes >> 20));
 	}
@@ -61,7 +74,7 @@ static void sync_finish(struct primary_daemon *pd)
 	e.text = j->error.text[0] ? j->error.text : NULL;
 	e.guest = j->guest;
 	primary_event(&pd->machine, &e);
-	free(j);
+	daemon_job_give(j);
 }
 
 static void image_eof(void *arg, const struct wire_image_end *end)
@@ -69,7 +82,9 @@ static void image_eof(void *arg, const struct wire_image_end *end)
 	struct primary_daemon *pd = arg;
 
 	pd->image_eof = true;
-	pd->image_end = *end;
+	pd->image_failed = !end;
+	if (end)
+		pd->image_end = *end;
 	if (pd->sync_result)
 		sync_finish(pd);
 }
@@ -91,10 +106,11 @@ static void image_start(void *arg)
 {
 	static const struct image_sender_events events = {
 		.moved = image_moved,
+		.waits = image_waits,
 		.eof = image_eof,
 	};
-	struct image_start *st = arg;
-	struct primary_daemon *pd = st->pd;
+	struct primary_daemon *pd = arg;
+	struct image_start *st = &pd->image_start;
 
 	if (!pd->link_ready || st->generation != pd->generation ||
 	    !st->domain) {
@@ -108,20 +124,21 @@ static void image_start(void *arg)
 			 pd->peer_host);
 		progress_start(&pd->progress, pd->progress_what,
 			       pd->guest.ram_bytes, clock_now_us());
-		pd->image_eof = false;
-		image_sender_open(pd->d.loop, pd->link, st->fd, &events, pd,
+		pd->image_eof = pd->image_failed = false;
+		image_sender_open(pd->d.loop, pd->link, st->fd,
+				  (int)pd->d.set->compress, &events, pd,
 				  &pd->image);
 	}
-	free(st);
 }
 
 /*
  * Describes and sends the guest; on return it runs, tracked from the moment
  * the image ended.
  */
-static int send_and_track(struct guest_job *j, struct image_start *st)
+static int send_and_track(struct guest_job *j)
 {
 	struct primary_daemon *pd = j->owner;
+	struct image_start *st = &pd->image_start;
 	struct guest_description d = { 0 };
 	int fds[2], err, resumed;
 
@@ -136,12 +153,15 @@ static int send_and_track(struct guest_job *j, struct image_start *st)
 	st->domain = domain_encode(&d);
 	st->fd = fds[0];
 	guest_description_fini(&d);
-	j->extra = NULL;
-	loop_post(pd->d.loop, image_start, st);
+	loop_post_call(pd->d.loop, &st->call, image_start, pd);
 	err = pd->ops->send_image(pd->source, fds[1], &j->error);
 	if (!err) {
-		err = pd->ops->start_tracking(pd->source, &j->error);
-		resumed = pd->ops->resume(pd->source, GUEST_RESUME_FAST);
+		err = fault_at(FAULT_IMAGE_SENT);
+		if (!err)
+			err = pd->ops->start_tracking(pd->source, &j->error);
+		if (!err && pd->ops->barrier)
+			pd->ops->barrier(pd->source, 0);
+		resumed = epoch_resume(pd->ops, pd->source, pd->manner.resume);
 		if (!err)
 			err = resumed;
 	}
@@ -154,9 +174,8 @@ static int send_and_track(struct guest_job *j, struct image_start *st)
 static void sync_run(struct guest_job *j)
 {
 	struct primary_daemon *pd = j->owner;
-	struct image_start *st = j->extra;
 
-	j->err = send_and_track(j, st);
+	j->err = send_and_track(j);
 	if (!j->err)
 		return;
 	j->guest = pd->ops->status(pd->source);
@@ -170,7 +189,6 @@ static void sync_returned(void *arg)
 	struct guest_job *j = arg;
 	struct primary_daemon *pd = j->owner;
 
-	free(j->extra); /* where it was never handed over */
 	pd->sync_result = j;
 	if (j->err || !pd->image) /* failed, or the link went meanwhile */
 		primary_daemon_image_dropped(pd, strerror(ECONNRESET));
@@ -185,34 +203,42 @@ static void sync_main(void *arg)
 
 static void sync_post(struct primary_daemon *pd)
 {
-	struct guest_job *j = calloc(1, sizeof(*j));
-	struct image_start *st = calloc(1, sizeof(*st));
+	struct guest_job *j = daemon_job_take(&pd->d);
 
-	if (!j || !st)
-		abort();
-	st->pd = pd;
-	st->generation = pd->generation;
-	j->owner = pd;
-	j->extra = st;
+	pd->image_start.generation = pd->generation;
 	epoch_encoder_reset(pd->epoch_encoder);
-	worker_post(pd->d.guest, sync_main, sync_returned, j);
+	worker_post(pd->d.guest, &j->work, sync_main, sync_returned, j);
 }
 
 /* --- CAPTURE ------------------------------------------------------------ */
 
-struct capture {
-	struct epoch_run run; /* a copy: the machine's own may move in memory */
-	struct epoch *arena;
-};
+static void note_phases(struct primary_daemon *pd, struct capture *c)
+{
+	struct epoch_times *t = &c->arena->times;
+	struct guest_phases p = { 0 };
+
+	if (pd->ops->phases)
+		pd->ops->phases(pd->source, &p);
+	c->asked = p.asked;
+	t->devices_us = p.devices_us;
+	t->reset_us = p.reset_us;
+	t->channels_us = p.channels_us;
+}
 
 static void capture_run(struct guest_job *j)
 {
 	struct primary_daemon *pd = j->owner;
 	struct capture *c = j->extra;
+	uint64_t suspend_us = pd->d.set->suspend_timeout_ms * 1000;
 
+	/* Twice: it may wait for devices before it asks. */
+	guard_watch(pd->guard,
+		    2 * suspend_us + pd->d.set->hung_after_ms * 1000);
 	j->err = epoch_checkpoint(&c->run, pd->ops, pd->source, c->arena,
-				  pd->d.set->suspend_timeout_ms * 1000,
-				  clock_now_us);
+				  suspend_us, pd->manner.resume, clock_now_us);
+	guard_rest(pd->guard);
+	c->resumed_us = clock_now_us();
+	note_phases(pd, c);
 	j->partial = c->run.partial;
 	if (j->err == -ESHUTDOWN)
 		j->guest = pd->ops->status(pd->source);
@@ -232,59 +258,56 @@ static void capture_after(struct guest_job *j)
 
 	if (!j->err) {
 		pd->seen.times = e->times;
+		pd->seen.asked = c->asked;
 		pd->seen.dirty_pages = e->page_count;
 		pd->seen.raw_bytes += e->page_count * WIRE_PAGE_BYTES;
 		pd->seen.pauses++;
 		pd->seen.pause_sum_us += e->times.paused_us;
 		if (e->times.paused_us > pd->seen.pause_max_us)
 			pd->seen.pause_max_us = e->times.paused_us;
+		epoch_log_captured(pd->epoch_log, c->id, e, c->resumed_us);
 	}
 	if (r)
 		*r = c->run;
 	give_arena(pd, c->arena); /* an ENCODE that follows takes it again */
-	free(c);
 }
 
 static void capture_post(struct primary_daemon *pd, uint64_t epoch)
 {
-	struct capture *c = calloc(1, sizeof(*c));
+	struct capture *c = &pd->capture; /* one at a time, says the machine */
 
-	if (!c)
-		abort();
 	INVARIANT(pd->arena_count > 0, "a capture has an arena");
 	c->run = *primary_epoch(&pd->machine, epoch);
 	c->arena = pd->arenas[--pd->arena_count];
+	c->id = primary_daemon_epoch(pd, epoch);
+	epoch_log_begin(pd->epoch_log, c->id, c->run.started_us);
 	daemon_job(&pd->d, ENV_JOB_CAPTURE, epoch, capture_run, capture_after,
 		   c);
 }
 
 /* --- ENCODE ------------------------------------------------------------- */
 
-struct encode {
-	struct primary_daemon *pd;
-	struct epoch *arena;
-	unsigned int generation;
-	uint64_t epoch;
-	uint64_t sent_bytes;
-	int err;
-};
-
-struct outgoing {
-	struct primary_daemon *pd;
-	struct frame_buf *frame;
-	unsigned int generation;
-};
-
-static void send_outgoing(void *arg)
+/* Frames go to the link in order, as many as there are. */
+static void send_frames(void *arg)
 {
-	struct outgoing *o = arg;
-	struct primary_daemon *pd = o->pd;
+	static const struct event moved = { .type = EVENT_MOVED };
+	struct encode *en = arg;
+	struct primary_daemon *pd = en->pd;
+	struct frame_buf *b, *next;
 
-	if (pd->link_ready && o->generation == pd->generation)
-		link_send(pd->link, o->frame);
-	else
-		o->frame->release(o->frame);
-	free(o);
+	pthread_mutex_lock(&en->lock);
+	b = en->frames;
+	en->frames = NULL;
+	pthread_mutex_unlock(&en->lock);
+	for (; b; b = next) {
+		next = b->next;
+		if (pd->link_ready && en->generation == pd->generation)
+			link_send(pd->link, b);
+		else
+			b->release(b);
+	}
+	if (pd->link_ready && en->generation == pd->generation)
+		primary_event(&pd->machine, &moved);
 }
 
 static struct frame_buf *encode_get(void *arg)
@@ -297,12 +320,15 @@ static struct frame_buf *encode_get(void *arg)
 static void encode_put(void *arg, struct frame_buf *frame)
 {
 	struct encode *en = arg;
-	struct outgoing *o = calloc(1, sizeof(*o));
 
-	if (!o)
-		abort();
-	*o = (struct outgoing){ en->pd, frame, en->generation };
-	loop_post(en->pd->d.loop, send_outgoing, o);
+	frame->next = NULL;
+	AUTO_LOCK(&en->lock);
+	if (!en->frames) {
+		en->frames_end = &en->frames;
+		loop_post_call(en->pd->d.loop, &en->call, send_frames, en);
+	}
+	*en->frames_end = frame;
+	en->frames_end = &frame->next;
 }
 
 static void encode_run(void *arg)
@@ -311,12 +337,17 @@ static void encode_run(void *arg)
 	const struct frame_sink sink = { encode_get, encode_put, en };
 	uint64_t started = clock_now_us();
 
-	en->err = epoch_encode(en->pd->epoch_encoder, en->arena, &sink,
-			       &en->sent_bytes);
+	en->err = fault_at(FAULT_BEFORE_ENCODE);
+	if (!en->err)
+		en->err = epoch_encode(en->pd->epoch_encoder, en->arena, &sink,
+				       &en->sent_bytes);
+	if (!en->err)
+		en->err = fault_at(FAULT_AFTER_SEND);
 	/* The next one may be queued already; the machine drops it too. */
 	if (en->err)
 		epoch_encoder_reset(en->pd->epoch_encoder);
-	en->arena->times.encode_us = clock_now_us() - started;
+	en->done_us = clock_now_us();
+	en->arena->times.encode_us = en->done_us - started;
 }
 
 static void encode_done(void *arg)
@@ -326,9 +357,13 @@ static void encode_done(void *arg)
 
 	pd->seen.sent_bytes += en->sent_bytes;
 	pd->seen.times.encode_us = en->arena->times.encode_us;
+	epoch_log_encoded(pd->epoch_log,
+			  (struct epoch_id){ en->epoch, en->generation },
+			  en->arena, en->sent_bytes, en->done_us);
 	give_arena(pd, en->arena);
+	en->arena = NULL;
+	pthread_mutex_destroy(&en->lock);
 	daemon_done(&pd->d, ENV_JOB_ENCODE, en->epoch, en->err, NULL);
-	free(en);
 }
 
 /* The guest's addresses, for the announcement after a takeover. */
@@ -352,19 +387,24 @@ static void add_addresses(struct primary_daemon *pd, struct epoch *e)
 /* The arena that this epoch was captured into is the one given back last. */
 static void encode_post(struct primary_daemon *pd, uint64_t epoch)
 {
-	struct encode *en = calloc(1, sizeof(*en));
+	struct encode *en = pd->encodes;
 
-	if (!en)
-		abort();
+	while (en < pd->encodes + WIRE_INFLIGHT_MAX && en->arena)
+		en++;
+	INVARIANT(en < pd->encodes + WIRE_INFLIGHT_MAX,
+		  "epochs being encoded are bounded");
 	INVARIANT(pd->arena_count > 0 &&
 			  pd->arenas[pd->arena_count - 1]->number == epoch,
 		  "an epoch is encoded from its own arena");
-	en->pd = pd;
-	en->arena = pd->arenas[--pd->arena_count];
-	en->generation = pd->generation;
-	en->epoch = epoch;
+	*en = (struct encode){
+		.pd = pd,
+		.arena = pd->arenas[--pd->arena_count],
+		.generation = pd->generation,
+		.epoch = epoch,
+	};
+	pthread_mutex_init(&en->lock, NULL);
 	add_addresses(pd, en->arena);
-	worker_post(pd->encoder, encode_run, encode_done, en);
+	worker_post(pd->encoder, &en->work, encode_run, encode_done, en);
 }
 
 /* --- the smaller ones --------------------------------------------------- */
@@ -402,8 +442,9 @@ static void after_shutdown_run(struct guest_job *j)
 		return;
 	do {
 		clock_sleep_us(BOOT_LOOK_US);
-		j->err =
-			pd->ops->open(pd->machine.cfg.domain, &anew, &j->error);
+		j->err = pd->ops->open(pd->machine.cfg.domain,
+				       pd->d.set->run_dir, &pd->manner, &anew,
+				       &j->error);
 	} while (j->err == -EAGAIN && !pd->boot_cancelled &&
 		 clock_now_us() < until_us);
 	if (j->err) {

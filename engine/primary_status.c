@@ -9,24 +9,37 @@ static json_t *last(const struct primary_daemon *pd)
 	const struct epoch_times *t = &pd->seen.times;
 
 	return json_pack(
-		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "dirty_pages",
-		(json_int_t)pd->seen.dirty_pages, "pause_us",
+		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+		"dirty_pages", (json_int_t)pd->seen.dirty_pages, "pause_us",
 		(json_int_t)t->paused_us, "suspend_us",
 		(json_int_t)t->suspend_us, "scan_us", (json_int_t)t->scan_us,
 		"copy_us", (json_int_t)t->copy_us, "state_us",
 		(json_int_t)t->state_us, "resume_us", (json_int_t)t->resume_us,
-		"encode_us", (json_int_t)t->encode_us, "commit_us",
+		"devices_us", (json_int_t)t->devices_us, "reset_us",
+		(json_int_t)t->reset_us, "channels_us",
+		(json_int_t)t->channels_us, "encode_us",
+		(json_int_t)t->encode_us, "commit_us",
 		(json_int_t)pd->machine.stats.last_commit_us);
+}
+
+static json_t *skipped_for(const struct primary *m)
+{
+	return json_pack("{s:I,s:I,s:I,s:I}", "unanswered",
+			 (json_int_t)m->stats.skipped_unanswered, "late",
+			 (json_int_t)m->stats.skipped_late, "busy",
+			 (json_int_t)m->stats.skipped_busy, "devices",
+			 (json_int_t)m->stats.skipped_devices);
 }
 
 static json_t *epochs(const struct primary *m)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:i}", "captured",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:o,s:I,s:i}", "captured",
 			 (json_int_t)m->stats.captured, "acknowledged",
 			 (json_int_t)m->stats.acknowledged, "number",
 			 (json_int_t)m->stats.number, "applied",
 			 (json_int_t)m->stats.applied, "skipped",
-			 (json_int_t)m->stats.skipped, "stretched",
+			 (json_int_t)m->stats.skipped, "skipped_for",
+			 skipped_for(m), "stretched",
 			 (json_int_t)m->stats.stretched, "in_flight",
 			 (int)m->epoch_count);
 }
@@ -40,6 +53,15 @@ static json_t *bytes(const struct primary_daemon *pd)
 			 (json_int_t)pd->guest.ram_bytes);
 }
 
+static const char *output(const struct primary *m)
+{
+	if (!m->cfg.gate)
+		return "not gated";
+	if (!m->gate_closed)
+		return "flows";
+	return m->state == PRIMARY_PROTECTED ? "gated" : "held";
+}
+
 json_t *primary_daemon_status(void *owner)
 {
 	const struct primary_daemon *pd = owner;
@@ -48,7 +70,7 @@ json_t *primary_daemon_status(void *owner)
 
 	return json_pack(
 		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,"
-		"s:I,s:s}",
+		"s:I,s:s,s:s,s:s,s:s}",
 		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
 		"state", primary_state_text(m->state), "protected",
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
@@ -62,5 +84,7 @@ json_t *primary_daemon_status(void *owner)
 				     : 0),
 		"synchronisations", (json_int_t)m->stats.synchronisations,
 		"losses", (json_int_t)m->stats.losses, "last_error",
-		m->last_error);
+		m->last_error, "output", output(m), "suspend",
+		guest_ask_text(pd->seen.asked), "resume",
+		pd->manner.resume == GUEST_RESUME_SLOW ? "slow" : "fast");
 }

@@ -25,26 +25,38 @@ void progress_start(struct progress *p, const char *what, uint64_t total_bytes,
 	};
 }
 
+static unsigned int bar(unsigned int percent, int width, char *out,
+			unsigned int room)
+{
+	int i, filled = width * (int)percent / 100;
+	unsigned int n = (unsigned int)snprintf(out, room, "[");
+
+	for (i = 0; i < width && n < room; i++)
+		n += (unsigned int)snprintf(out + n, room - n, "%s",
+					    i < filled ? "#" : ".");
+	if (n < room)
+		n += (unsigned int)snprintf(out + n, room - n, "] ");
+	return n;
+}
+
+char *progress_bar(unsigned int percent, char out[PROGRESS_BAR_BYTES])
+{
+	bar(percent, BAR_WIDTH, out, PROGRESS_BAR_BYTES);
+	return out;
+}
+
 char *progress_line(const struct progress *p, uint64_t bytes, uint64_t now_us,
 		    int bar_width, char *out, unsigned int room)
 {
 	uint64_t us = now_us - p->started_us;
 	unsigned int percent = 0, n = 0;
-	int i, filled;
 
 	if (p->total_bytes)
 		percent = (unsigned int)(bytes * 100 / p->total_bytes);
 	if (percent > 99)
 		percent = 99; /* it is over when the standby is complete */
-	filled = bar_width * (int)percent / 100;
-	if (bar_width > 0) {
-		n = (unsigned int)snprintf(out, room, "[");
-		for (i = 0; i < bar_width && n < room; i++)
-			n += (unsigned int)snprintf(out + n, room - n, "%s",
-						    i < filled ? "#" : ".");
-		if (n < room)
-			n += (unsigned int)snprintf(out + n, room - n, "] ");
-	}
+	if (bar_width > 0)
+		n = bar(percent, bar_width, out, room);
 	if (n < room)
 		snprintf(out + n, room - n,
 			 "%s: %u %%, %" PRIu64 " of %" PRIu64

@@ -22,6 +22,12 @@ void progress_start(struct progress *p, const char *what, uint64_t total_bytes,
 /* Shows something where it is time to. */
 void progress_update(struct progress *p, uint64_t bytes, uint64_t now_us);
 
+/*
+ * "[#####...] " of one width for 0 to 100 per cent; returns `out`.
+ */
+enum { PROGRESS_BAR_BYTES = 32 };
+char *progress_bar(unsigned int percent, char out[PROGRESS_BAR_BYTES]);
+
 /* The line itself, for `bar_width` > 0 with a bar; returns `out`. */
 char *progress_line(const struct progress *p, uint64_t bytes, uint64_t now_us,
 		    int bar_width, char *out, unsigned int room);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
-#include "engine/secondary.h"
+#include "engine/secondary_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -15,7 +15,6 @@ enum {
 	BUILD_SILENCE_US = 15 * 1000 * 1000,
 	/* A second request to stop within this time discards the standby. */
 	STOP_AGAIN_US = 10 * 1000 * 1000,
-	GUEST_POLL_US = 1000 * 1000,
 };
 
 static const char *const names[] = {
@@ -54,31 +53,7 @@ const char *secondary_state_text(unsigned int state)
 
 /* --- actions and checks ------------------------------------------------- */
 
-static uint64_t now(const struct secondary *s)
-{
-	return s->env.ops->now_us(s->env.arg);
-}
-
-static void timer(struct secondary *s, enum env_timer t, uint64_t at_us)
-{
-	s->env.ops->timer(s->env.arg, t, at_us);
-}
-
-static void job(struct secondary *s, enum env_job j, uint64_t epoch)
-{
-	s->env.ops->job(s->env.arg, j, epoch);
-}
-
-static void disconnect(struct secondary *s, enum wire_reason reason,
-		       const char *text)
-{
-	struct bye bye = { .reason = reason };
-
-	snprintf(bye.text, sizeof(bye.text), "%s", text ? text : "");
-	s->env.ops->disconnect(s->env.arg, &bye);
-}
-
-static uint64_t silence_us(const struct secondary *s)
+uint64_t secondary_silence_us(const struct secondary *s)
 {
 	uint64_t lost = s->cfg.heartbeat_us * s->cfg.lost_after;
 
@@ -87,12 +62,7 @@ static uint64_t silence_us(const struct secondary *s)
 	return lost;
 }
 
-static void remember(struct secondary *s, const char *text)
-{
-	snprintf(s->last_error, sizeof(s->last_error), "%s", text ? text : "");
-}
-
-static void go(struct secondary *s, enum secondary_state to, const char *why)
+void secondary_go(struct secondary *s, enum secondary_state to, const char *why)
 {
 	move(&table, &s->state, to, s->domain[0] ? s->domain : "-", "%s",
 	     why ? why : "");
@@ -122,26 +92,28 @@ static void build(struct secondary *s)
 	s->inconsistent = false;
 	s->committed = s->applied = 0;
 	s->last_error[0] = '\0';
-	s->stats.image_us = now(s);
-	s->alive_us = now(s);
-	go(s, SECONDARY_BUILDING, s->primary_host);
-	timer(s, ENV_TIMER_LOST, now(s) + silence_us(s));
-	timer(s, ENV_TIMER_HEARTBEAT, now(s) + s->cfg.heartbeat_us);
-	job(s, ENV_JOB_BUILD, 0);
+	s->stats.image_us = secondary_now(s);
+	s->alive_us = secondary_now(s);
+	secondary_go(s, SECONDARY_BUILDING, s->primary_host);
+	secondary_timer(s, ENV_TIMER_LOST,
+			secondary_now(s) + secondary_silence_us(s));
+	secondary_timer(s, ENV_TIMER_HEARTBEAT,
+			secondary_now(s) + s->cfg.heartbeat_us);
+	secondary_job(s, ENV_JOB_BUILD, 0);
 }
 
-static void discard(struct secondary *s, const char *why)
+void secondary_discard(struct secondary *s, const char *why)
 {
-	timer(s, ENV_TIMER_LOST, 0);
+	secondary_timer(s, ENV_TIMER_LOST, 0);
 	if (s->fencing)
 		s->env.ops->cancel(s->env.arg, ENV_JOB_FENCE);
 	if (s->state != SECONDARY_DISCARDING)
-		go(s, SECONDARY_DISCARDING, why);
+		secondary_go(s, SECONDARY_DISCARDING, why);
 	if (s->building) {
 		s->env.ops->cancel(s->env.arg, ENV_JOB_BUILD);
 		return; /* its end comes back here */
 	}
-	job(s, ENV_JOB_DESTROY, 0);
+	secondary_job(s, ENV_JOB_DESTROY, 0);
 }
 
 static void discarded(struct secondary *s)
@@ -154,10 +126,10 @@ static void discarded(struct secondary *s)
 	}
 	s->domain[0] = '\0';
 	if (s->stop_asked) {
-		go(s, SECONDARY_ENDED, "stopped by the operator");
+		secondary_go(s, SECONDARY_ENDED, "stopped by the operator");
 		s->env.ops->finish(s->env.arg, EXIT_ENDED);
 	} else {
-		go(s, SECONDARY_LISTENING, "the standby is removed");
+		secondary_go(s, SECONDARY_LISTENING, "the standby is removed");
 	}
 }
 
@@ -168,11 +140,24 @@ static void maybe_standby(struct secondary *s)
 	if (s->state != SECONDARY_BUILDING || !s->built || !s->image_complete)
 		return;
 	snprintf(why, sizeof(why), "built in %" PRIu64 " ms",
-		 (now(s) - s->stats.image_us) / 1000);
-	go(s, SECONDARY_STANDBY, why);
-	s->alive_us = now(s);
-	timer(s, ENV_TIMER_LOST, now(s) + silence_us(s));
+		 (secondary_now(s) - s->stats.image_us) / 1000);
+	secondary_go(s, SECONDARY_STANDBY, why);
+	s->alive_us = secondary_now(s);
+	secondary_timer(s, ENV_TIMER_LOST,
+			secondary_now(s) + secondary_silence_us(s));
 	s->env.ops->send(s->env.arg, ack_encode(0, 0));
+}
+
+static enum wire_reason reason_of(int build_error)
+{
+	switch (build_error) {
+	case -EALREADY: /* it took over, and colod was started anew here */
+		return WIRE_REASON_FAILED_OVER;
+	case -EBUSY: /* another colod has it here: it may run, or be about to */
+		return WIRE_REASON_BUSY;
+	default:
+		return WIRE_REASON_IMAGE_FAILED;
+	}
 }
 
 static void built(struct secondary *s, const struct event *e)
@@ -182,7 +167,7 @@ static void built(struct secondary *s, const struct event *e)
 	if (s->state == SECONDARY_DISCARDING) {
 		/* A build that failed has removed what it made. */
 		if (s->built)
-			job(s, ENV_JOB_DESTROY, 0);
+			secondary_job(s, ENV_JOB_DESTROY, 0);
 		else
 			discarded(s);
 		return;
@@ -191,100 +176,13 @@ static void built(struct secondary *s, const struct event *e)
 		maybe_standby(s);
 		return;
 	}
-	timer(s, ENV_TIMER_LOST, 0);
-	remember(s, e->text);
+	secondary_timer(s, ENV_TIMER_LOST, 0);
+	secondary_remember(s, e->text);
 	log_error("the standby of %s could not be built: %s", s->domain,
 		  e->text ? e->text : strerror(-e->error));
-	disconnect(s, WIRE_REASON_IMAGE_FAILED, e->text);
-	go(s, SECONDARY_DISCARDING, "the build failed");
+	secondary_disconnect(s, reason_of(e->error), e->text);
+	secondary_go(s, SECONDARY_DISCARDING, "the build failed");
 	discarded(s);
-}
-
-static void on_stop(struct secondary *s);
-
-/* --- taking over -------------------------------------------------------- */
-
-static void activate(struct secondary *s, const char *why)
-{
-	timer(s, ENV_TIMER_LOST, 0);
-	go(s, SECONDARY_ACTIVATING, why);
-	job(s, ENV_JOB_ACTIVATE, s->committed);
-}
-
-static void wait_for_operator(struct secondary *s, const char *why)
-{
-	timer(s, ENV_TIMER_LOST, 0);
-	go(s, SECONDARY_WAITING, why);
-	log_error("%s is NOT taken over: the standby holds epoch %" PRIu64
-		  ".  Make sure that %s is down, then run 'colod failover %s'",
-		  s->domain, s->committed, s->primary_host, s->domain);
-}
-
-/* The primary's time to come back is over. */
-static void arbitrate(struct secondary *s)
-{
-	s->stats.detected_us = now(s);
-	if (s->cfg.fence) {
-		go(s, SECONDARY_FENCING, "the primary did not come back");
-		s->fencing = true;
-		job(s, ENV_JOB_FENCE, 0);
-	} else if (s->cfg.unsafe_no_fence) {
-		activate(s, "the primary did not come back; not fenced, as "
-			    "told by --unsafe-no-fence");
-	} else {
-		wait_for_operator(s, "the primary did not come back; no "
-				     "fence command");
-	}
-}
-
-static void lose(struct secondary *s, const char *why)
-{
-	remember(s, why);
-	go(s, SECONDARY_LOST, why);
-	timer(s, ENV_TIMER_LOST, s->alive_us + silence_us(s));
-}
-
-static void fence_done(struct secondary *s, const struct event *e)
-{
-	s->fencing = false;
-	if (s->state != SECONDARY_FENCING)
-		return;
-	if (s->stop_asked) {
-		discard(s, "discarded by the operator");
-	} else if (e->error) {
-		remember(s, e->text);
-		wait_for_operator(s, "the fence command failed");
-	} else {
-		activate(s, "fenced: the primary is down");
-	}
-}
-
-static void activated(struct secondary *s, const struct event *e)
-{
-	char why[120];
-
-	if (e->error) {
-		remember(s, e->text);
-		log_error("the standby of %s could not be activated: %s",
-			  s->domain, e->text ? e->text : strerror(-e->error));
-		if (s->inconsistent)
-			discard(s, "it is inconsistent");
-		else
-			wait_for_operator(s, "activation failed");
-		return;
-	}
-	s->stats.activated_us = now(s);
-	s->stats.takeovers++;
-	snprintf(why, sizeof(why),
-		 "running from epoch %" PRIu64 ", %" PRIu64
-		 " ms after the last sign of life, %" PRIu64
-		 " ms after the decision to act",
-		 s->committed, (now(s) - s->alive_us) / 1000,
-		 (now(s) - s->stats.detected_us) / 1000);
-	go(s, SECONDARY_ACTIVE, why);
-	timer(s, ENV_TIMER_GUEST, now(s) + GUEST_POLL_US);
-	if (s->stop_asked)
-		on_stop(s);
 }
 
 /* --- events ------------------------------------------------------------- */
@@ -294,6 +192,7 @@ static void on_domain(struct secondary *s, const struct event *e)
 	bool replace = s->state != SECONDARY_LISTENING;
 
 	s->link_up = true;
+	s->primary_session = e->hello->session;
 	snprintf(s->domain, sizeof(s->domain), "%s", e->description->name);
 	memcpy(s->uuid, e->description->uuid, sizeof(s->uuid));
 	snprintf(s->primary_host, sizeof(s->primary_host), "%s",
@@ -303,8 +202,9 @@ static void on_domain(struct secondary *s, const struct event *e)
 		return;
 	}
 	s->rebuild = true;
-	timer(s, ENV_TIMER_HEARTBEAT, now(s) + s->cfg.heartbeat_us);
-	discard(s, "the primary is back and synchronises anew");
+	secondary_timer(s, ENV_TIMER_HEARTBEAT,
+			secondary_now(s) + s->cfg.heartbeat_us);
+	secondary_discard(s, "the primary is back and synchronises anew");
 }
 
 static void on_link_down(struct secondary *s, const struct event *e)
@@ -314,18 +214,18 @@ static void on_link_down(struct secondary *s, const struct event *e)
 					 : "the connection was closed";
 
 	s->link_up = false;
-	timer(s, ENV_TIMER_HEARTBEAT, 0);
+	secondary_timer(s, ENV_TIMER_HEARTBEAT, 0);
 	switch (s->state) {
 	case SECONDARY_BUILDING:
-		remember(s, why);
-		discard(s, why);
+		secondary_remember(s, why);
+		secondary_discard(s, why);
 		break;
 	case SECONDARY_STANDBY:
 		if (e->error == -EPROTO) { /* bytes never cause a takeover */
-			remember(s, why);
-			wait_for_operator(s, why);
+			secondary_remember(s, why);
+			secondary_wait(s, why);
 		} else {
-			lose(s, why);
+			secondary_lose(s, why);
 		}
 		break;
 	default:
@@ -334,24 +234,28 @@ static void on_link_down(struct secondary *s, const struct event *e)
 	s->given_up[0] = '\0';
 }
 
-/* The primary ends on its own account: the standby is of no use any more. */
+/*
+ * The primary ends on its own account: the standby is of no use any more.  Our
+ * BYE in answer promises that it will never be activated; it is not given
+ * where the standby is kept.
+ */
 static void on_bye(struct secondary *s, const struct bye *bye)
 {
 	char why[WIRE_TEXT_MAX + 80];
 
 	snprintf(why, sizeof(why), "%s%s%s", wire_reason_text(bye->reason),
 		 bye->text[0] ? ": " : "", bye->text);
-	s->env.ops->disconnect(s->env.arg, NULL);
-	if (s->state != SECONDARY_BUILDING && s->state != SECONDARY_STANDBY)
-		return;
 	if (bye->reason == WIRE_REASON_PROTOCOL &&
 	    s->state == SECONDARY_STANDBY) {
 		/* It complains, but it has not said that it needs us no more.
 		 */
-		wait_for_operator(s, why);
+		s->env.ops->disconnect(s->env.arg, NULL);
+		secondary_wait(s, why);
 		return;
 	}
-	discard(s, why);
+	secondary_disconnect(s, WIRE_REASON_ENDED, "");
+	if (s->state == SECONDARY_BUILDING || s->state == SECONDARY_STANDBY)
+		secondary_discard(s, why);
 }
 
 /*
@@ -363,16 +267,16 @@ static void violation(struct secondary *s, const struct event *e)
 {
 	const char *why = e->text ? e->text : strerror(-e->error);
 
-	remember(s, why);
-	disconnect(s,
-		   e->error == -ENOMEM	? WIRE_REASON_NO_RESOURCES
-		   : e->error == -E2BIG ? WIRE_REASON_LIMIT
-					: WIRE_REASON_PROTOCOL,
-		   why);
+	secondary_remember(s, why);
+	secondary_disconnect(s,
+			     e->error == -ENOMEM  ? WIRE_REASON_NO_RESOURCES
+			     : e->error == -E2BIG ? WIRE_REASON_LIMIT
+						  : WIRE_REASON_PROTOCOL,
+			     why);
 	if (s->state == SECONDARY_STANDBY)
-		wait_for_operator(s, why);
+		secondary_wait(s, why);
 	else if (s->state == SECONDARY_BUILDING)
-		discard(s, why);
+		secondary_discard(s, why);
 }
 
 static void on_stored(struct secondary *s, const struct event *e)
@@ -390,10 +294,10 @@ static void on_stored(struct secondary *s, const struct event *e)
 		return;
 	}
 	s->committed = e->epoch;
-	s->stats.last_commit_us = now(s);
+	s->stats.last_commit_us = secondary_now(s);
 	s->env.ops->send(s->env.arg, ack_encode(e->epoch, s->applied));
 	s->applying++;
-	job(s, ENV_JOB_APPLY, e->epoch);
+	secondary_job(s, ENV_JOB_APPLY, e->epoch);
 }
 
 static void applied(struct secondary *s, const struct event *e)
@@ -407,12 +311,13 @@ static void applied(struct secondary *s, const struct event *e)
 	log_error("%s: epoch %" PRIu64 " could not be applied (%s): the "
 		  "standby is inconsistent and is removed",
 		  s->domain, e->epoch, strerror(-e->error));
-	remember(s, "an epoch could not be applied");
+	secondary_remember(s, "an epoch could not be applied");
 	s->inconsistent = true;
 	if (s->state == SECONDARY_STANDBY || s->state == SECONDARY_LOST ||
 	    s->state == SECONDARY_FENCING || s->state == SECONDARY_WAITING) {
-		disconnect(s, WIRE_REASON_NO_RESOURCES, s->last_error);
-		discard(s, s->last_error);
+		secondary_disconnect(s, WIRE_REASON_NO_RESOURCES,
+				     s->last_error);
+		secondary_discard(s, s->last_error);
 	}
 }
 
@@ -420,7 +325,17 @@ static void give_up(struct secondary *s)
 {
 	snprintf(s->given_up, sizeof(s->given_up),
 		 "no sign of life from the primary for %" PRIu64 " ms",
-		 (now(s) - s->alive_us) / 1000);
+		 (secondary_now(s) - s->alive_us) / 1000);
+	s->env.ops->disconnect(s->env.arg, NULL);
+}
+
+void secondary_called_again(struct secondary *s, const struct hello *h)
+{
+	if (!s->link_up || h->session != s->primary_session)
+		return;
+	s->alive_us = secondary_now(s);
+	snprintf(s->given_up, sizeof(s->given_up),
+		 "the primary has given this connection up");
 	s->env.ops->disconnect(s->env.arg, NULL);
 }
 
@@ -430,47 +345,23 @@ static void on_timer(struct secondary *s, enum env_timer t)
 	case ENV_TIMER_HEARTBEAT:
 		s->env.ops->send(s->env.arg,
 				 frame_buf_new(WIRE_HEARTBEAT, 0, 0));
-		timer(s, t, now(s) + s->cfg.heartbeat_us);
+		secondary_timer(s, t, secondary_now(s) + s->cfg.heartbeat_us);
 		break;
 	case ENV_TIMER_LOST:
-		if (now(s) < s->alive_us + silence_us(s))
-			timer(s, t, s->alive_us + silence_us(s));
+		if (secondary_now(s) < s->alive_us + secondary_silence_us(s))
+			secondary_timer(s, t,
+					s->alive_us + secondary_silence_us(s));
 		else if (s->state == SECONDARY_LOST)
-			arbitrate(s);
+			secondary_arbitrate(s);
 		else
 			give_up(s);
 		break;
 	case ENV_TIMER_GUEST:
-		job(s, ENV_JOB_STATUS, 0);
+		secondary_job(s, ENV_JOB_STATUS, 0);
 		break;
 	default:
 		break;
 	}
-}
-
-static void guest_status(struct secondary *s, const struct event *e)
-{
-	if (s->state != SECONDARY_ACTIVE)
-		return;
-	if (e->guest == GUEST_RUNNING || e->guest == GUEST_SUSPENDED) {
-		timer(s, ENV_TIMER_GUEST, now(s) + GUEST_POLL_US);
-		return;
-	}
-	log_info("%s: %s", s->domain, guest_status_text(e->guest));
-	job(s, ENV_JOB_AFTER_SHUTDOWN, 0);
-}
-
-static void after_shutdown(struct secondary *s, const struct event *e)
-{
-	if (s->state != SECONDARY_ACTIVE)
-		return;
-	if (e->again) {
-		timer(s, ENV_TIMER_GUEST, now(s) + GUEST_POLL_US);
-		return;
-	}
-	s->built = false;
-	s->domain[0] = '\0';
-	go(s, SECONDARY_LISTENING, "the guest is no more");
 }
 
 static void on_done(struct secondary *s, const struct event *e)
@@ -483,19 +374,19 @@ static void on_done(struct secondary *s, const struct event *e)
 		applied(s, e);
 		break;
 	case ENV_JOB_ACTIVATE:
-		activated(s, e);
+		secondary_activated(s, e);
 		break;
 	case ENV_JOB_DESTROY:
 		discarded(s);
 		break;
 	case ENV_JOB_FENCE:
-		fence_done(s, e);
+		secondary_fence_done(s, e);
 		break;
 	case ENV_JOB_STATUS:
-		guest_status(s, e);
+		secondary_guest_status(s, e);
 		break;
 	case ENV_JOB_AFTER_SHUTDOWN:
-		after_shutdown(s, e);
+		secondary_after_shutdown(s, e);
 		break;
 	default:
 		break;
@@ -505,9 +396,10 @@ static void on_done(struct secondary *s, const struct event *e)
 /* The standby may be all that is left of the guest: ask twice. */
 static bool stop_refused(struct secondary *s)
 {
-	if (s->stop_refused_us && now(s) < s->stop_refused_us + STOP_AGAIN_US)
+	if (s->stop_refused_us &&
+	    secondary_now(s) < s->stop_refused_us + STOP_AGAIN_US)
 		return false;
-	s->stop_refused_us = now(s);
+	s->stop_refused_us = secondary_now(s);
 	log_error("not stopped: the standby of %s may be all that is left of "
 		  "it.  'colod failover %s' makes it run; to discard it, stop "
 		  "again within %d s",
@@ -515,22 +407,23 @@ static bool stop_refused(struct secondary *s)
 	return true;
 }
 
-static void on_stop(struct secondary *s)
+void secondary_stop(struct secondary *s)
 {
 	switch (s->state) {
 	case SECONDARY_LISTENING:
 	case SECONDARY_ACTIVE:
 		s->stop_asked = true;
-		go(s, SECONDARY_ENDED,
-		   s->built ? "stopped by the operator; the guest runs on"
-			    : "stopped by the operator");
+		secondary_go(
+			s, SECONDARY_ENDED,
+			s->built ? "stopped by the operator; the guest runs on"
+				 : "stopped by the operator");
 		s->env.ops->finish(s->env.arg, EXIT_ENDED);
 		break;
 	case SECONDARY_BUILDING:
 	case SECONDARY_STANDBY:
 		s->stop_asked = true;
-		disconnect(s, WIRE_REASON_ENDED, "");
-		discard(s, "stopped by the operator");
+		secondary_disconnect(s, WIRE_REASON_ENDED, "");
+		secondary_discard(s, "stopped by the operator");
 		break;
 	case SECONDARY_LOST:
 	case SECONDARY_FENCING:
@@ -538,33 +431,20 @@ static void on_stop(struct secondary *s)
 		if (stop_refused(s))
 			break;
 		s->stop_asked = true;
-		if (s->fencing) /* its end comes back to discard() */
+		if (s->fencing) /* its end comes back to secondary_discard() */
 			s->env.ops->cancel(s->env.arg, ENV_JOB_FENCE);
 		else
-			discard(s, "discarded by the operator");
+			secondary_discard(s, "discarded by the operator");
 		break;
 	case SECONDARY_DISCARDING:
 		s->stop_asked = true;
 		if (s->rebuild) /* a primary waits for us */
-			disconnect(s, WIRE_REASON_ENDED, "");
+			secondary_disconnect(s, WIRE_REASON_ENDED, "");
 		break;
 	default:
 		s->stop_asked = true; /* a takeover is finished first */
 		break;
 	}
-}
-
-static void on_failover(struct secondary *s)
-{
-	if (s->link_up ||
-	    (s->state != SECONDARY_LOST && s->state != SECONDARY_WAITING)) {
-		log_warn("no failover: %s",
-			 s->link_up ? "the primary's connection is not down yet"
-				    : secondary_state_text(s->state));
-		return;
-	}
-	s->stats.detected_us = now(s);
-	activate(s, "by the operator's word that the primary is down");
 }
 
 void secondary_init(struct secondary *s, const struct secondary_config *cfg,
@@ -587,7 +467,7 @@ void secondary_event(struct secondary *s, const struct event *e)
 		on_link_down(s, e);
 		break;
 	case EVENT_ALIVE:
-		s->alive_us = now(s);
+		s->alive_us = secondary_now(s);
 		break;
 	case EVENT_IMAGE_END:
 		s->image_complete = !e->error;
@@ -612,10 +492,10 @@ void secondary_event(struct secondary *s, const struct event *e)
 		on_done(s, e);
 		break;
 	case EVENT_STOP:
-		on_stop(s);
+		secondary_stop(s);
 		break;
 	case EVENT_FAILOVER:
-		on_failover(s);
+		secondary_failover(s);
 		break;
 	default:
 		break;

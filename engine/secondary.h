@@ -58,6 +58,7 @@ struct secondary {
 
 	bool link_up; /* of the primary that was admitted */
 	uint64_t alive_us;
+	uint64_t primary_session;	/* its HELLO's */
 	char domain[WIRE_NAME_MAX + 1]; /* empty: none */
 	uint8_t uuid[16];
 	char primary_host[WIRE_NAME_MAX + 1];
@@ -97,6 +98,13 @@ void secondary_hello(const struct secondary *s, struct hello *h);
  */
 bool secondary_greet(const struct secondary *s, const struct hello *h,
 		     struct bye *bye);
+
+/*
+ * A primary that was not taken is the very one whose connection we have: it has
+ * given that up, and we have not noticed.  Ends the old connection, so that
+ * the next attempt is taken.
+ */
+void secondary_called_again(struct secondary *s, const struct hello *h);
 
 /*
  * Whether the primary of this domain is taken now.  True: the caller makes

@@ -100,7 +100,7 @@ void secondary_daemon_frame(struct secondary_daemon *sd, const struct frame *f)
 		return;
 	case WIRE_IMAGE:
 		err = image(sd, f);
-		why = err == -EPROTO ? "an IMAGE that is empty or late"
+		why = err == -EPROTO ? "an IMAGE that is malformed or late"
 				     : "no memory for the image";
 		break;
 	case WIRE_IMAGE_END:
@@ -183,29 +183,24 @@ static void env_send(void *arg, struct frame_buf *frame)
 {
 	struct secondary_daemon *sd = arg;
 
-	if (!frame)
-		return;
-	if (sd->link_ready)
-		link_send(sd->link, frame);
-	else
-		frame->release(frame);
+	daemon_send(sd->link_ready ? sd->link : NULL, frame);
 }
 
 static void env_disconnect(void *arg, const struct bye *bye)
 {
 	struct secondary_daemon *sd = arg;
-	struct frame_buf *frame;
 
 	if (!sd->link_ready)
 		return;
 	sd->link_ready = false;
-	frame = bye ? bye_encode(bye->reason, bye->text) : NULL;
-	if (!frame) {
-		link_abort(sd->link, "given up");
-		return;
-	}
-	link_send(sd->link, frame);
-	link_close(sd->link);
+	daemon_disconnect(sd->link, bye);
+}
+
+static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
+{
+	(void)arg; /* a standby puts nothing out */
+	(void)order;
+	(void)epoch;
 }
 
 static void env_cancel(void *arg, enum env_job job)
@@ -241,6 +236,7 @@ static const struct env_ops env_ops = {
 	.connect = env_connect,
 	.send = env_send,
 	.disconnect = env_disconnect,
+	.gate = env_gate,
 	.job = secondary_daemon_job,
 	.cancel = env_cancel,
 	.finish = env_finish,
@@ -278,13 +274,13 @@ static void machine_init(struct secondary_daemon *sd)
  * Removes what an earlier colod left.  A host where this works for no kind of
  * guest cannot hold a standby: the kinds have said why.
  */
-static int sweep(void)
+static int sweep(const char *run_dir)
 {
 	const struct guest_kind *const *kind;
 	int err = -ENOTSUP;
 
 	for (kind = guest_kinds; *kind; kind++) {
-		int one = (*kind)->standby->sweep();
+		int one = (*kind)->standby->sweep(run_dir);
 
 		if (!one || err)
 			err = one;
@@ -304,6 +300,8 @@ static int start_listening(struct secondary_daemon *sd, const char *address)
 				  &sd->port)) == -EADDRINUSE &&
 	       clock_now_us() < until)
 		clock_sleep_us(PORT_RETRY_US);
+	if (!err && sd->d.set->congestion)
+		link_listener_congestion(sd->listener, sd->d.set->congestion);
 	if (err)
 		log_error("cannot listen on %s port %u: %s",
 			  address[0] ? address : "any address", sd->port,
@@ -338,7 +336,7 @@ static int start(struct secondary_daemon *sd, const struct settings *set)
 	err = daemon_start(&sd->d, name);
 	if (err)
 		return err;
-	err = sweep();
+	err = sweep(set->run_dir);
 	return err ? err : start_listening(sd, address);
 }
 

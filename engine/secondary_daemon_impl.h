@@ -12,6 +12,11 @@
 
 struct visitor;
 
+/* What the BUILD job needs. */
+struct build {
+	int fd;
+};
+
 struct secondary_daemon {
 	struct daemon d;
 	struct secondary machine;
@@ -30,6 +35,7 @@ struct secondary_daemon {
 		*standby; /* the guest thread's, while it has jobs */
 	int lock_fd;	  /* the right to the guest's name */
 
+	struct build build; /* one at a time, says the machine */
 	struct image_receiver *image;
 	struct intake *intake;
 	/* Why the link is paused: nobody to take the image yet, or too slow. */

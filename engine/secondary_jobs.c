@@ -16,7 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/fault.h"
+#include "base/fault.h"
 #include "engine/moves.h"
 
 enum {
@@ -26,11 +26,6 @@ enum {
 };
 
 /* --- BUILD -------------------------------------------------------------- */
-
-struct build {
-	struct guest_description guest;
-	int fd;
-};
 
 static void image_pause(void *arg, bool paused)
 {
@@ -70,6 +65,7 @@ static void intake_stored(void *arg, int err, const char *why, uint64_t epoch,
 {
 	struct secondary_daemon *sd = arg;
 	struct record context;
+	int fault;
 	struct event e = {
 		.type = EVENT_STORED,
 		.error = err,
@@ -78,11 +74,18 @@ static void intake_stored(void *arg, int err, const char *why, uint64_t epoch,
 	};
 
 	/* Nothing could be activated from it, so it is not acknowledged. */
-	if (s && !store_record(s, WIRE_RECORD_HVM_CONTEXT, &context)) {
+	if (s && !store_record(s, sd->ops->processors, &context)) {
 		intake_release(sd->intake, s);
 		s = NULL;
 		e.error = -EPROTO;
 		e.text = "an epoch without the state of the processors";
+	}
+	fault = s ? fault_at(FAULT_BEFORE_ACK) : 0;
+	if (fault) {
+		intake_release(sd->intake, s);
+		s = NULL;
+		e.error = fault;
+		e.text = strerror(-fault);
 	}
 	if (s) {
 		take_addresses(sd, s);
@@ -136,8 +139,14 @@ static void build_run(struct guest_job *j)
 	struct build *b = j->extra;
 
 	if (!j->err)
-		j->err = sd->ops->build(&sd->guest, b->fd, &sd->standby,
-					&j->error);
+		j->err = sd->ops->build(&sd->guest, sd->d.set->run_dir, b->fd,
+					&sd->standby, &j->error);
+	if (!j->err)
+		j->err = fault_at(FAULT_AFTER_BUILD);
+	if (j->err && sd->standby) {
+		sd->ops->destroy(sd->standby);
+		sd->standby = NULL;
+	}
 	if (b->fd >= 0)
 		close(b->fd);
 	b->fd = -1;
@@ -170,19 +179,16 @@ static void build_after(struct guest_job *j)
 {
 	struct secondary_daemon *sd = j->owner;
 
-	free(j->extra);
 	if (j->err)
 		secondary_daemon_close_guest(sd);
 }
 
 static void build_post(struct secondary_daemon *sd)
 {
-	struct build *b = calloc(1, sizeof(*b));
+	struct build *b = &sd->build;
 	struct guest_error why = { { 0 } };
 	int err;
 
-	if (!b)
-		abort();
 	b->fd = -1;
 	sd->ops = guest_kind_of_wire(sd->guest.kind)->standby;
 	sd->addresses.count = 0;
@@ -205,7 +211,11 @@ static void apply_run(struct guest_job *j)
 {
 	struct secondary_daemon *sd = j->owner;
 
-	j->err = sd->ops->apply(sd->standby, j->extra);
+	j->err = fault_at(FAULT_AFTER_COMMIT);
+	if (!j->err)
+		j->err = sd->ops->apply(sd->standby, j->extra);
+	if (!j->err)
+		j->err = fault_at(FAULT_AFTER_APPLY);
 }
 
 static void apply_after(struct guest_job *j)
@@ -244,9 +254,13 @@ static void activate_run(struct guest_job *j)
 {
 	struct secondary_daemon *sd = j->owner;
 
-	fault_here(FAULT_BEFORE_ACTIVATE);
-	j->err = sd->ops->activate(sd->standby, &j->error);
+	sd->nic_count = 0;
+	j->err = fault_at(FAULT_BEFORE_ACTIVATE);
 	if (!j->err)
+		j->err = sd->ops->activate(sd->standby, &j->error);
+	/* It runs: whatever fails from here on must not say that it does not.
+	 */
+	if (!j->err && !fault_at(FAULT_AFTER_ACTIVATE))
 		sd->nic_count = sd->ops->nics(sd->standby, sd->nics);
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 enum {
 	VISITORS_MAX = 8,
@@ -108,6 +109,7 @@ static void on_domain(struct visitor *v, const struct frame *f)
 		refuse(v, &bye);
 	} else if (!secondary_admit(&sd->machine, &guest, &bye)) {
 		refuse(v, &bye);
+		secondary_called_again(&sd->machine, &v->hello);
 	} else {
 		v->admitted = true;
 		forget(v);
@@ -200,23 +202,28 @@ const struct link_events *secondary_visitor_arrived(void *arg, struct link *l,
 		.alive = on_alive,
 		.down = on_down,
 	};
+	const struct link_events *given = &events;
 	struct secondary_daemon *sd = arg;
 	struct visitor *v = NULL;
 
 	if (sd->visitor_count < VISITORS_MAX && !sd->finishing)
-		v = calloc(1, sizeof(*v));
+		v = memory_zeroed(sizeof(*v));
 	if (!v)
 		return NULL;
 	v->sd = sd;
-	v->link = l;
+	*link_arg = v;
+	v->link = daemon_filter(&sd->d, l, &given, link_arg);
+	if (!v->link) {
+		free(v);
+		return NULL;
+	}
 	v->beat.fn = beat;
 	v->beat.arg = v;
 	v->until_us = clock_now_us() + PATIENCE_US;
 	v->next = sd->visitors;
 	sd->visitors = v;
 	sd->visitor_count++;
-	*link_arg = v;
-	return &events;
+	return given;
 }
 
 void secondary_visitors_close(struct secondary_daemon *sd)

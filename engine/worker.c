@@ -9,56 +9,49 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
-
-struct work {
-	struct work *next;
-	void (*run)(void *arg);
-	void (*done)(void *arg);
-	void *arg;
-};
+#include "base/memory.h"
 
 struct worker {
 	struct loop *loop;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t posted;
-	struct work *first;
-	struct work **last;
+	struct worker_job *first;
+	struct worker_job **last;
 	bool stopping;
 };
 
-static struct work *next_work(struct worker *w)
+static struct worker_job *next_job(struct worker *w)
 {
-	struct work *work;
+	struct worker_job *job;
 
 	AUTO_LOCK(&w->lock);
 	while (!w->first && !w->stopping)
 		pthread_cond_wait(&w->posted, &w->lock);
-	work = w->first;
-	if (work) {
-		w->first = work->next;
+	job = w->first;
+	if (job) {
+		w->first = job->next;
 		if (!w->first)
 			w->last = &w->first;
 	}
-	return work;
+	return job;
 }
 
 static void *thread_main(void *arg)
 {
 	struct worker *w = arg;
-	struct work *work;
+	struct worker_job *job;
 
-	while ((work = next_work(w))) {
-		work->run(work->arg);
-		loop_post(w->loop, work->done, work->arg);
-		free(work);
+	while ((job = next_job(w))) {
+		job->run(job->arg);
+		loop_post_call(w->loop, &job->call, job->done, job->arg);
 	}
 	return NULL;
 }
 
 int worker_start(struct loop *loop, const char *name, struct worker **out)
 {
-	struct worker *w = calloc(1, sizeof(*w));
+	struct worker *w = memory_zeroed(sizeof(*w));
 	int err;
 
 	if (!w)
@@ -77,17 +70,13 @@ int worker_start(struct loop *loop, const char *name, struct worker **out)
 	return 0;
 }
 
-void worker_post(struct worker *w, void (*run)(void *arg),
-		 void (*done)(void *arg), void *arg)
+void worker_post(struct worker *w, struct worker_job *job,
+		 void (*run)(void *arg), void (*done)(void *arg), void *arg)
 {
-	struct work *work = calloc(1, sizeof(*work));
-
-	if (!work)
-		abort();
-	*work = (struct work){ .run = run, .done = done, .arg = arg };
+	*job = (struct worker_job){ .run = run, .done = done, .arg = arg };
 	AUTO_LOCK(&w->lock);
-	*w->last = work;
-	w->last = &work->next;
+	*w->last = job;
+	w->last = &job->next;
 	pthread_cond_signal(&w->posted);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A link: one TLS connection that carries frames, on the event loop.
+ * A link: one connection that carries frames, on the event loop.  Underneath is
+ * TLS; a filter (net/filter.h) may stand in front of it.
  *
  * The happy path:
  *   - link_connect() or a listener makes the connection and the handshake;
@@ -67,6 +68,13 @@ struct link *link_connect(struct loop *loop, const struct tls_identity *id,
 void link_setup_timeout(struct link *l, uint64_t us);
 
 /*
+ * TCP's congestion control instead of the system's default, right after
+ * link_connect(); one that is not to be had is the default (congestion_check()
+ * tells in advance).
+ */
+void link_congestion(struct link *l, const char *name);
+
+/*
  * Listens on address:port (address NULL: any).  For each connection that has
  * finished its handshake, and for no other, `accepted` is called once and
  * returns the events and arg for it, or NULL events to abort it; `up` follows.
@@ -81,6 +89,8 @@ int link_listen(struct loop *loop, const struct tls_identity *id,
 		void *arg, struct link_listener **out, uint16_t *port_out);
 /* Instead of LINK_SETUP_TIMEOUT_US, for connections from now on. */
 void link_listener_setup_timeout(struct link_listener *l, uint64_t us);
+/* See link_congestion(); for connections from now on. */
+void link_listener_congestion(struct link_listener *l, const char *name);
 /* Stops listening; established links stay.  Freed once its ops have ended. */
 void link_listener_close(struct link_listener *l);
 

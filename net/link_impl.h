@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of a link share: link.c, link_setup.c, link_io.c, listener.c.
+/*
+ * What the files of a TLS link share: tls_link.c, link_setup.c, link_io.c,
+ * listener.c.
  */
 #ifndef NET_LINK_IMPL_H
 #define NET_LINK_IMPL_H
 
 #include <netdb.h>
 
-#include "net/link.h"
+#include "net/congestion.h"
+#include "net/link_ops.h"
 
 enum link_state {
 	LINK_START, /* to be resolved and connected */
@@ -34,7 +37,8 @@ struct frame_queue {
 	struct frame_buf **end;
 };
 
-struct link {
+struct tls_link {
+	struct link link; /* first: what its users have is this */
 	struct loop *loop;
 	enum link_state state;
 	int fd;
@@ -42,7 +46,7 @@ struct link {
 	const struct link_events *events; /* NULL: a listener's, in setup */
 	void *arg;
 	struct link_listener *listener; /* whose pending connection this is */
-	struct link *next_pending;
+	struct tls_link *next_pending;
 
 	/* Runs link_work() from the loop, soon. */
 	struct loop_timer work;
@@ -51,6 +55,7 @@ struct link {
 	uint64_t setup_timeout_us;
 	uint64_t setup_start_us;
 
+	char congestion[CONGESTION_NAME_BYTES]; /* empty: the system's */
 	char host[NI_MAXHOST];
 	char port[6];
 	char peer_address[NI_MAXHOST];
@@ -89,18 +94,24 @@ struct link {
 	char why[LINK_WHY_BYTES];
 };
 
-/* ---- link.c ---- */
+/* ---- tls_link.c ---- */
 
-struct link *link_new(struct loop *loop, const struct tls_identity *id,
-		      bool server, const char *expected_name);
+struct tls_link *link_new(struct loop *loop, const struct tls_identity *id,
+			  bool server, const char *expected_name);
+static inline struct tls_link *tls_link_of(const struct link *l)
+{
+	return (struct tls_link *)(uintptr_t)l;
+}
+
 /* Makes the loop call link_work(); callbacks come from there or from an op. */
-void link_schedule(struct link *l);
-void link_deadline(struct link *l, uint64_t us);
+void link_schedule(struct tls_link *l);
+void link_deadline(struct tls_link *l, uint64_t us);
+void tls_link_setup_timeout(struct tls_link *l, uint64_t us);
 /* Ends it now.  `down` tells the first failure, or that it was closed. */
-void link_end(struct link *l, int err, const char *fmt, ...)
+void link_end(struct tls_link *l, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Ends it once the peer has had its chance to read what is still to be sent. */
-void link_linger(struct link *l, int err, const char *fmt, ...)
+void link_linger(struct tls_link *l, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void queue_put(struct frame_queue *q, struct frame_buf *b);
 struct frame_buf *queue_take(struct frame_queue *q);
@@ -108,32 +119,32 @@ struct frame_buf *queue_take(struct frame_queue *q);
 /* ---- link_setup.c ---- */
 
 /* From LINK_START on: tries the addresses of the host in turn. */
-void link_resolve(struct link *l);
+void link_resolve(struct tls_link *l);
 void link_connected(void *arg, int res);
-void link_handshake(struct link *l);
+void link_handshake(struct tls_link *l);
 /* A connection that a listener took; owns fd.  NULL: no memory, fd closed. */
-struct link *link_accepted(struct loop *loop, const struct tls_identity *id,
-			   int fd, struct link_listener *listener,
-			   uint64_t setup_timeout_us);
+struct tls_link *link_accepted(struct loop *loop, const struct tls_identity *id,
+			       int fd, struct link_listener *listener,
+			       uint64_t setup_timeout_us);
 
 /* ---- link_io.c ---- */
 
 void link_sent(void *arg, int res);
 void link_received(void *arg, int res);
 /* Sends what TLS holds, unless that is under way. */
-void link_flush(struct link *l);
-void link_receive(struct link *l);
+void link_flush(struct tls_link *l);
+void link_receive(struct tls_link *l);
 /* Gives queued frames to TLS as far as it takes them. */
-void link_pump(struct link *l);
+void link_pump(struct tls_link *l);
 /* Delivers what has arrived. */
-void link_read(struct link *l);
-void link_linger_on(struct link *l);
+void link_read(struct tls_link *l);
+void link_linger_on(struct tls_link *l);
 
 /* ---- listener.c ---- */
 
 /* The handshake is done: takes events and arg, or none. */
-void listener_established(struct link_listener *ls, struct link *l);
+void listener_established(struct link_listener *ls, struct tls_link *l);
 /* Ended before that. */
-void listener_failed(struct link_listener *ls, struct link *l);
+void listener_failed(struct link_listener *ls, struct tls_link *l);
 
 #endif

@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void link_flush(struct link *l)
+void link_flush(struct tls_link *l)
 {
 	const uint8_t *bytes;
 	size_t len;
@@ -32,7 +32,7 @@ void link_flush(struct link *l)
 }
 
 /* The next frame, with its header and sequence number. */
-static bool take_frame(struct link *l)
+static bool take_frame(struct tls_link *l)
 {
 	struct frame_buf *b = queue_take(&l->urgent);
 
@@ -46,7 +46,7 @@ static bool take_frame(struct link *l)
 	return true;
 }
 
-static void frame_done(struct link *l)
+static void frame_done(struct tls_link *l)
 {
 	struct frame_buf *b = l->sending;
 
@@ -55,13 +55,13 @@ static void frame_done(struct link *l)
 	b->release(b);
 }
 
-static bool may_send(const struct link *l)
+static bool may_send(const struct tls_link *l)
 {
 	return (l->state == LINK_UP || l->state == LINK_CLOSING) &&
 	       !l->send_err;
 }
 
-void link_pump(struct link *l)
+void link_pump(struct tls_link *l)
 {
 	char why[TLS_ERROR_BYTES];
 
@@ -92,13 +92,13 @@ void link_pump(struct link *l)
 	    l->queued_bytes <= LINK_QUEUE_LOW) {
 		l->above_low = false;
 		if (l->events->drained)
-			l->events->drained(l->arg, l);
+			l->events->drained(l->arg, &l->link);
 	}
 }
 
 void link_sent(void *arg, int res)
 {
-	struct link *l = arg;
+	struct tls_link *l = arg;
 
 	if (res > 0) {
 		tls_sent(l->tls, (size_t)res);
@@ -133,7 +133,7 @@ void link_sent(void *arg, int res)
 	}
 }
 
-void link_receive(struct link *l)
+void link_receive(struct tls_link *l)
 {
 	size_t room;
 	uint8_t *place;
@@ -145,7 +145,7 @@ void link_receive(struct link *l)
 }
 
 /* Where nothing more is to be read, only the end is waited for. */
-static void receive_scrap(struct link *l)
+static void receive_scrap(struct tls_link *l)
 {
 	if (!l->recv_op.busy && !l->recv_ended)
 		loop_recv(l->loop, &l->recv_op, l->fd, l->scrap,
@@ -154,7 +154,7 @@ static void receive_scrap(struct link *l)
 
 void link_received(void *arg, int res)
 {
-	struct link *l = arg;
+	struct tls_link *l = arg;
 
 	if (l->state == LINK_ENDED) {
 		link_schedule(l);
@@ -182,7 +182,7 @@ void link_received(void *arg, int res)
 }
 
 /* The connection's end, and all that came before it has been read. */
-static void connection_lost(struct link *l)
+static void connection_lost(struct tls_link *l)
 {
 	int err = l->recv_err ? l->recv_err : l->send_err;
 
@@ -197,7 +197,7 @@ static void connection_lost(struct link *l)
 }
 
 /* A header is complete: false where it is not to be believed. */
-static bool begin_frame(struct link *l)
+static bool begin_frame(struct tls_link *l)
 {
 	const char *why = "";
 	int r = frame_header_decode(l->header, l->recv_sequence, &l->frame,
@@ -214,18 +214,18 @@ static bool begin_frame(struct link *l)
 	return !r;
 }
 
-static void deliver(struct link *l)
+static void deliver(struct tls_link *l)
 {
 	struct frame f = l->frame;
 
 	f.payload = l->payload;
 	l->header_bytes = 0;
 	l->payload_bytes = 0;
-	l->events->frame(l->arg, l, &f);
+	l->events->frame(l->arg, &l->link, &f);
 }
 
 /* `n` bytes went where next_bytes() said. */
-static void took(struct link *l, size_t n)
+static void took(struct tls_link *l, size_t n)
 {
 	if (l->header_bytes < WIRE_HEADER_BYTES) {
 		l->header_bytes += n;
@@ -238,7 +238,7 @@ static void took(struct link *l, size_t n)
 		deliver(l);
 }
 
-static uint8_t *next_bytes(struct link *l, size_t *want)
+static uint8_t *next_bytes(struct tls_link *l, size_t *want)
 {
 	if (l->header_bytes < WIRE_HEADER_BYTES) {
 		*want = WIRE_HEADER_BYTES - l->header_bytes;
@@ -248,7 +248,7 @@ static uint8_t *next_bytes(struct link *l, size_t *want)
 	return l->payload + l->payload_bytes;
 }
 
-static void read_frames(struct link *l)
+static void read_frames(struct tls_link *l)
 {
 	bool alive_told = false;
 
@@ -279,7 +279,7 @@ static void read_frames(struct link *l)
 		}
 		l->heard = true;
 		if (!alive_told && l->events->alive)
-			l->events->alive(l->arg, l);
+			l->events->alive(l->arg, &l->link);
 		alive_told = true;
 		if (l->state == LINK_UP)
 			took(l, (size_t)n);
@@ -289,7 +289,7 @@ static void read_frames(struct link *l)
 		link_flush(l);
 }
 
-void link_read(struct link *l)
+void link_read(struct tls_link *l)
 {
 	if (l->state == LINK_UP) {
 		read_frames(l);
@@ -302,7 +302,7 @@ void link_read(struct link *l)
 	}
 }
 
-void link_linger_on(struct link *l)
+void link_linger_on(struct tls_link *l)
 {
 	size_t len;
 

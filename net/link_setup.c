@@ -20,6 +20,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
+
 /*
  * What the kernel may hold unsent: enough to keep a fast network busy between
  * two turns of the loop, little enough that a heartbeat behind it is gone in a
@@ -36,7 +38,7 @@ static void set_options(int fd)
 }
 
 /* Numeric; an IPv4 address that came in on an IPv6 socket without "::ffff:". */
-static void name_address(struct link *l, const struct sockaddr *addr,
+static void name_address(struct tls_link *l, const struct sockaddr *addr,
 			 socklen_t len)
 {
 	static const char mapped[] = "::ffff:";
@@ -51,7 +53,7 @@ static void name_address(struct link *l, const struct sockaddr *addr,
 }
 
 /* Starts connecting to l->address; false where not even that was possible. */
-static bool try_address(struct link *l)
+static bool try_address(struct tls_link *l)
 {
 	const struct addrinfo *a = l->address;
 
@@ -59,13 +61,15 @@ static bool try_address(struct link *l)
 	if (l->fd < 0)
 		return false;
 	set_options(l->fd);
+	if (l->congestion[0])
+		congestion_set(l->fd, l->congestion);
 	name_address(l, a->ai_addr, a->ai_addrlen);
 	l->state = LINK_CONNECTING;
 	loop_connect(l->loop, &l->connect_op, l->fd, a->ai_addr, a->ai_addrlen);
 	return true;
 }
 
-void link_resolve(struct link *l)
+void link_resolve(struct tls_link *l)
 {
 	struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM,
@@ -93,7 +97,7 @@ void link_resolve(struct link *l)
 
 void link_connected(void *arg, int res)
 {
-	struct link *l = arg;
+	struct tls_link *l = arg;
 
 	if (l->state != LINK_CONNECTING) {
 		link_schedule(l);
@@ -113,11 +117,11 @@ void link_connected(void *arg, int res)
 		link_end(l, res, "cannot connect: %s", strerror(-res));
 }
 
-struct link *link_accepted(struct loop *loop, const struct tls_identity *id,
-			   int fd, struct link_listener *listener,
-			   uint64_t setup_timeout_us)
+struct tls_link *link_accepted(struct loop *loop, const struct tls_identity *id,
+			       int fd, struct link_listener *listener,
+			       uint64_t setup_timeout_us)
 {
-	struct link *l = link_new(loop, id, true, NULL);
+	struct tls_link *l = link_new(loop, id, true, NULL);
 	struct sockaddr_storage addr;
 	socklen_t len = sizeof(addr);
 
@@ -132,14 +136,14 @@ struct link *link_accepted(struct loop *loop, const struct tls_identity *id,
 	if (!getpeername(fd, (struct sockaddr *)&addr, &len))
 		name_address(l, (struct sockaddr *)&addr, len);
 	l->state = LINK_HANDSHAKE;
-	link_setup_timeout(l, setup_timeout_us);
+	tls_link_setup_timeout(l, setup_timeout_us);
 	link_schedule(l);
 	return l;
 }
 
-static void link_come_up(struct link *l)
+static void link_come_up(struct tls_link *l)
 {
-	l->payload = malloc(WIRE_PAYLOAD_MAX);
+	l->payload = memory_new(WIRE_PAYLOAD_MAX);
 	if (!l->payload) {
 		link_end(l, -ENOMEM, "no memory for a link");
 		return;
@@ -153,12 +157,12 @@ static void link_come_up(struct link *l)
 		listener_established(ls, l);
 	}
 	if (l->events && l->state == LINK_UP)
-		l->events->up(l->arg, l);
+		l->events->up(l->arg, &l->link);
 	/* Frames may have come, or been queued, before this. */
 	link_schedule(l);
 }
 
-void link_handshake(struct link *l)
+void link_handshake(struct tls_link *l)
 {
 	char why[TLS_ERROR_BYTES];
 	int r = tls_handshake(l->tls, why);

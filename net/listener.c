@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "net/link_impl.h"
 
 enum {
@@ -37,7 +38,7 @@ struct link_listener {
 	struct loop_op accept_op;
 	struct loop_timer retry;
 	uint64_t setup_timeout_us;
-	struct link *pending;
+	struct tls_link *pending;
 	unsigned pending_count;
 	const struct link_events *(*accepted)(void *arg, struct link *l,
 					      void **link_arg);
@@ -67,7 +68,7 @@ static void retry(void *arg)
 static void accepted_fd(void *arg, int res)
 {
 	struct link_listener *ls = arg;
-	struct link *l = NULL;
+	struct tls_link *l = NULL;
 
 	if (res >= 0 && ls->closing) {
 		close(res);
@@ -89,9 +90,9 @@ static void accepted_fd(void *arg, int res)
 	listener_settle(ls);
 }
 
-static void unlink_pending(struct link_listener *ls, struct link *l)
+static void unlink_pending(struct link_listener *ls, struct tls_link *l)
 {
-	struct link **p = &ls->pending;
+	struct tls_link **p = &ls->pending;
 
 	while (*p != l)
 		p = &(*p)->next_pending;
@@ -100,17 +101,17 @@ static void unlink_pending(struct link_listener *ls, struct link *l)
 
 /* It counts as pending until `accepted` is done, which may close the listener.
  */
-void listener_established(struct link_listener *ls, struct link *l)
+void listener_established(struct link_listener *ls, struct tls_link *l)
 {
 	unlink_pending(ls, l);
-	l->events = ls->accepted(ls->arg, l, &l->arg);
+	l->events = ls->accepted(ls->arg, &l->link, &l->arg);
 	if (!l->events)
 		link_end(l, -ECONNABORTED, "not wanted");
 	ls->pending_count--;
 	listener_settle(ls);
 }
 
-void listener_failed(struct link_listener *ls, struct link *l)
+void listener_failed(struct link_listener *ls, struct tls_link *l)
 {
 	unlink_pending(ls, l);
 	ls->pending_count--;
@@ -122,6 +123,11 @@ void listener_failed(struct link_listener *ls, struct link *l)
 void link_listener_setup_timeout(struct link_listener *ls, uint64_t us)
 {
 	ls->setup_timeout_us = us;
+}
+
+void link_listener_congestion(struct link_listener *ls, const char *name)
+{
+	congestion_set(ls->fd, name);
 }
 
 static int bound_socket(const struct addrinfo *a)
@@ -187,7 +193,7 @@ int link_listen(struct loop *loop, const struct tls_identity *id,
 
 	if (fd < 0)
 		return fd;
-	ls = calloc(1, sizeof(*ls));
+	ls = memory_zeroed(sizeof(*ls));
 	if (!ls) {
 		close(fd);
 		return -ENOMEM;
@@ -216,7 +222,7 @@ void link_listener_close(struct link_listener *ls)
 	ls->closing = true;
 	loop_timer_stop(ls->loop, &ls->retry);
 	loop_cancel(ls->loop, &ls->accept_op);
-	for (struct link *l = ls->pending; l; l = l->next_pending)
+	for (struct tls_link *l = ls->pending; l; l = l->next_pending)
 		link_end(l, -ECANCELED, "no longer listening");
 	listener_settle(ls);
 }

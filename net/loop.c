@@ -12,8 +12,7 @@
  *
  * Failure: a ring without room is submitted; where the kernel takes nothing
  * because completions have piled up they are set aside and called on the next
- * turn.  Running out of memory for a posted call aborts: a caller on another
- * thread could not be told, and losing the call would hang its owner.
+ * turn.  Posting a call takes no memory where its owner has a place for it.
  *
  * Needs Linux 5.19 for the cheaper wake-ups, does without them before that.
  */
@@ -33,6 +32,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 enum {
@@ -40,12 +40,6 @@ enum {
 	CQ_ENTRIES = 1024,
 	/* How long loop_run() waits, once stopped, for operations to end. */
 	DRAIN_US = 500 * 1000,
-};
-
-struct post {
-	struct post *next;
-	void (*fn)(void *arg);
-	void *arg;
 };
 
 struct completion {
@@ -61,8 +55,8 @@ struct loop {
 	struct loop_timer *timers;
 
 	pthread_mutex_t lock; /* guards the posts */
-	struct post *posts;
-	struct post **posts_end;
+	struct loop_call *posts;
+	struct loop_call **posts_end;
 	int wake_fd;
 	struct loop_op wake;
 
@@ -114,14 +108,26 @@ static struct io_uring_sqe *begin(struct loop *l, struct loop_op *op)
 		abort();
 	op->busy = true;
 	op->cancelled = false;
+	op->fault = 0;
 	return room(l);
+}
+
+/* Does nothing in place of what a test wants to fail. */
+static void prep_fault(struct io_uring_sqe *sqe, struct loop_op *op, int err)
+{
+	op->fault = err;
+	io_uring_prep_nop(sqe);
 }
 
 void loop_accept(struct loop *l, struct loop_op *op, int fd)
 {
 	struct io_uring_sqe *sqe = begin(l, op);
+	int err = fault_at(FAULT_ACCEPT);
 
-	io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+	if (err)
+		prep_fault(sqe, op, err);
+	else
+		io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -129,8 +135,12 @@ void loop_connect(struct loop *l, struct loop_op *op, int fd,
 		  const struct sockaddr *addr, socklen_t len)
 {
 	struct io_uring_sqe *sqe = begin(l, op);
+	int err = fault_at(FAULT_CONNECT);
 
-	io_uring_prep_connect(sqe, fd, addr, len);
+	if (err)
+		prep_fault(sqe, op, err);
+	else
+		io_uring_prep_connect(sqe, fd, addr, len);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -138,8 +148,12 @@ void loop_recv(struct loop *l, struct loop_op *op, int fd, void *buf,
 	       size_t len)
 {
 	struct io_uring_sqe *sqe = begin(l, op);
+	int err = fault_at_io(FAULT_READ, &len);
 
-	io_uring_prep_recv(sqe, fd, buf, len, 0);
+	if (err)
+		prep_fault(sqe, op, err);
+	else
+		io_uring_prep_recv(sqe, fd, buf, len, 0);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -147,8 +161,12 @@ void loop_send(struct loop *l, struct loop_op *op, int fd, const void *buf,
 	       size_t len)
 {
 	struct io_uring_sqe *sqe = begin(l, op);
+	int err = fault_at_io(FAULT_WRITE, &len);
 
-	io_uring_prep_send(sqe, fd, buf, len, MSG_NOSIGNAL);
+	if (err)
+		prep_fault(sqe, op, err);
+	else
+		io_uring_prep_send(sqe, fd, buf, len, MSG_NOSIGNAL);
 	io_uring_sqe_set_data(sqe, op);
 }
 
@@ -203,23 +221,36 @@ void loop_timer_stop(struct loop *l, struct loop_timer *t)
 	t->armed = false;
 }
 
-void loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
+static void post(struct loop *l, struct loop_call *c)
 {
-	struct post *p = malloc(sizeof(*p));
 	bool first;
 
-	if (!p) {
-		log_error("no memory to hand a call to the event loop");
-		abort();
-	}
-	*p = (struct post){ .fn = fn, .arg = arg };
 	AUTO_LOCK(&l->lock);
 	first = !l->posts;
-	*l->posts_end = p;
-	l->posts_end = &p->next;
+	*l->posts_end = c;
+	l->posts_end = &c->next;
 	/* Inside the lock: the loop may be closed once the call has run. */
 	if (first)
 		eventfd_write(l->wake_fd, 1);
+}
+
+void loop_post_call(struct loop *l, struct loop_call *c, void (*fn)(void *arg),
+		    void *arg)
+{
+	*c = (struct loop_call){ .fn = fn, .arg = arg };
+	post(l, c);
+}
+
+void loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
+{
+	struct loop_call *c = malloc(sizeof(*c));
+
+	if (!c) {
+		log_error("no memory to hand a call to the event loop");
+		abort();
+	}
+	*c = (struct loop_call){ .fn = fn, .arg = arg, .heap = true };
+	post(l, c);
 }
 
 static void woken(void *arg, int res)
@@ -306,16 +337,17 @@ int loop_open(struct loop **out)
 
 void loop_close(struct loop *l)
 {
-	struct post *p;
+	struct loop_call *p;
 
 	/* Waits for a loop_post() that has not yet left its lock. */
 	pthread_mutex_lock(&l->lock);
 	p = l->posts;
 	pthread_mutex_unlock(&l->lock);
 	while (p) {
-		struct post *next = p->next;
+		struct loop_call *next = p->next;
 
-		free(p);
+		if (p->heap)
+			free(p);
 		p = next;
 	}
 	io_uring_queue_exit(&l->ring);
@@ -334,7 +366,7 @@ static bool have_posts(struct loop *l)
 
 static void run_posts(struct loop *l)
 {
-	struct post *p;
+	struct loop_call *p;
 
 	pthread_mutex_lock(&l->lock);
 	p = l->posts;
@@ -342,11 +374,12 @@ static void run_posts(struct loop *l)
 	l->posts_end = &l->posts;
 	pthread_mutex_unlock(&l->lock);
 	while (p) {
-		struct post *next = p->next;
+		struct loop_call c = *p;
 
-		p->fn(p->arg);
-		free(p);
-		p = next;
+		if (c.heap)
+			free(p);
+		c.fn(c.arg);
+		p = c.next;
 	}
 }
 
@@ -409,7 +442,7 @@ static void complete(struct loop *l, struct loop_op *op, int res)
 	if (op->cancelled)
 		l->cancelled--;
 	op->busy = false;
-	op->fn(op->arg, res);
+	op->fn(op->arg, op->fault ? op->fault : res);
 }
 
 /* Those that were there at first, in order; what they start comes next turn. */

@@ -28,6 +28,7 @@ struct loop_op {
 	void *arg;
 	bool busy;	/* started, fn not yet called */
 	bool cancelled; /* the loop's: it waits for these on its way out */
+	int fault;	/* the loop's: what a test makes of the result */
 };
 
 /* 0 or a negative errno: -ENOSYS or -EPERM where io_uring is not to be had. */
@@ -44,7 +45,24 @@ int loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 bool loop_stopping(const struct loop *l);
 
-/* Calls fn(arg) on the loop's thread, soon, in order.  Any thread. */
+/* A call to be made, in its owner; all of it is the loop's. */
+struct loop_call {
+	void (*fn)(void *arg);
+	void *arg;
+	struct loop_call *next;
+	bool heap; /* made by loop_post() */
+};
+
+/*
+ * Calls fn(arg) on the loop's thread, soon, in order.  Any thread.  `c` is its
+ * owner's again when fn is entered.
+ */
+void loop_post_call(struct loop *l, struct loop_call *c, void (*fn)(void *arg),
+		    void *arg);
+/*
+ * The same for one who has no place for it.  Without memory it aborts, so what
+ * runs in the daemons uses the other.
+ */
 void loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
 
 void loop_accept(struct loop *l, struct loop_op *op, int fd);

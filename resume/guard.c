@@ -4,9 +4,11 @@
  *
  * The happy path:
  *   - guard_start() forks; the child keeps one end of a socket pair;
- *   - guard_stop() writes one byte, the child reads it and leaves.
- * Failure: the parent dies, the socket ends without a byte, and the child calls
- * `rescue` until it succeeds or RESCUE_GIVE_UP_US has passed.
+ *   - each checkpoint is an order with its limit, and one that takes it back;
+ *   - guard_stop() orders the child to leave.
+ * Failure: the parent dies, or is killed at the end of a limit; the socket ends
+ * without a farewell, and the child calls `rescue` until it succeeds or
+ * RESCUE_GIVE_UP_US has passed.
  *
  * The child uses nothing it inherited but the socket, stderr and `keep_fd`: the
  * rescue opens its own handles.  One thread, in both processes.
@@ -17,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +31,20 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 /* A suspend that had been acknowledged may come this late. */
 #define RESCUE_PATIENCE_US UINT64_C(60000000)
 #define RESCUE_GIVE_UP_US UINT64_C(120000000)
 #define RESCUE_RETRY_US UINT64_C(20000)
+
+/* Between a SIGKILL and the end of a process that is inside of a hypercall. */
+#define DEATH_US UINT64_C(10000000)
+
+/* One message of the socket: a limit in microseconds, or one of these. */
+enum { ORDER_REST = 0 };
+#define ORDER_LEAVE UINT64_MAX
 
 struct guard {
 	pid_t pid;
@@ -83,34 +94,87 @@ static void harden(void)
 		log_debug("guard: oom_score_adj: %s", strerror(errno));
 }
 
-static int rescue_until(const struct guest_kind *kind, const char *words)
+static int rescue_until(const struct guest_kind *kind, const char *words,
+			const char *run_dir)
 {
 	uint64_t end_us = clock_now_us() + RESCUE_GIVE_UP_US;
 	int rc;
 
 	for (;;) {
-		rc = kind->source->rescue(words, RESCUE_PATIENCE_US);
+		rc = kind->source->rescue(words, run_dir, RESCUE_PATIENCE_US);
 		if (rc == 0 || rc == -ENOENT || clock_now_us() >= end_us)
 			return rc;
 		clock_sleep_us(RESCUE_RETRY_US);
 	}
 }
 
-static void guard_main(const struct guest_kind *kind, const char *words, int fd)
-	__attribute__((noreturn));
+/* False when the end (0: none) has come first. */
+static bool readable_until(int fd, uint64_t end_us)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	uint64_t now_us;
+	int n, ms = -1;
 
-static void guard_main(const struct guest_kind *kind, const char *words, int fd)
+	do {
+		now_us = clock_now_us();
+		if (end_us)
+			ms = now_us < end_us
+				     ? (int)((end_us - now_us) / 1000 + 1)
+				     : 0;
+		n = poll(&p, 1, ms);
+	} while (n < 0 && errno == EINTR);
+	return n != 0;
+}
+
+/* False when the parent is gone. */
+static bool next_order(int fd, uint64_t *what)
 {
 	ssize_t n;
-	char byte;
-	int rc;
 
 	do
-		n = read(fd, &byte, 1);
+		n = recv(fd, what, sizeof(*what), 0);
 	while (n < 0 && errno == EINTR);
-	if (n > 0)
+	return n == (ssize_t)sizeof(*what);
+}
+
+/* Until the parent takes leave (true) or is gone. */
+static bool obey(const char *words, pid_t parent, int fd)
+{
+	uint64_t what, end_us = 0;
+
+	for (;;) {
+		if (!readable_until(fd, end_us))
+			break;
+		if (!next_order(fd, &what))
+			return false;
+		if (what == ORDER_LEAVE)
+			return true;
+		end_us = what == ORDER_REST ? 0 : clock_now_us() + what;
+	}
+	log_error("guard: colod hangs in a checkpoint of %s: killing it so that"
+		  " the guest runs on",
+		  words);
+	/* Not one that is gone, whose number another may have by now. */
+	if (getppid() == parent)
+		kill(parent, SIGKILL);
+	end_us = clock_now_us() + DEATH_US;
+	while (readable_until(fd, end_us) && next_order(fd, &what))
+		;
+	return false;
+}
+
+static void guard_main(const struct guest_kind *kind, const char *words,
+		       const char *run_dir, pid_t parent, int fd)
+	__attribute__((noreturn));
+
+static void guard_main(const struct guest_kind *kind, const char *words,
+		       const char *run_dir, pid_t parent, int fd)
+{
+	int rc;
+
+	if (obey(words, parent, fd))
 		_exit(0);
-	rc = rescue_until(kind, words);
+	rc = rescue_until(kind, words, run_dir);
 	if (rc == 0)
 		log_warn("guard: colod died; guest %s was seen to run on",
 			 words);
@@ -123,10 +187,11 @@ static void guard_main(const struct guest_kind *kind, const char *words, int fd)
 	_exit(rc ? 1 : 0);
 }
 
-int guard_start(const struct guest_kind *kind, const char *words, int keep_fd,
-		struct guard **out)
+int guard_start(const struct guest_kind *kind, const char *words,
+		const char *run_dir, int keep_fd, struct guard **out)
 {
 	AUTO_FREE struct guard *g = calloc(1, sizeof(*g));
+	const pid_t parent = getpid();
 	sigset_t all, old;
 	int ends[2];
 	int err;
@@ -134,7 +199,7 @@ int guard_start(const struct guest_kind *kind, const char *words, int keep_fd,
 	if (!g)
 		return -ENOMEM;
 	/* A socket, since send() can be told not to raise SIGPIPE. */
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return -errno;
 	/* A signal to the whole group must find the child ready for it. */
 	sigfillset(&all);
@@ -149,9 +214,10 @@ int guard_start(const struct guest_kind *kind, const char *words, int keep_fd,
 		return -err;
 	}
 	if (g->pid == 0) {
+		fault_fini();
 		keep_only(ends[0], keep_fd);
 		harden();
-		guard_main(kind, words, ends[0]);
+		guard_main(kind, words, run_dir, parent, ends[0]);
 	}
 	close(ends[0]);
 	g->fd = ends[1];
@@ -159,15 +225,32 @@ int guard_start(const struct guest_kind *kind, const char *words, int keep_fd,
 	return 0;
 }
 
-void guard_stop(struct guard *g)
+/* To a guard that is stopped nothing is said: it could do nothing. */
+static void order(struct guard *g, uint64_t what)
 {
 	ssize_t n;
 
+	do
+		n = send(g->fd, &what, sizeof(what),
+			 MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+}
+
+void guard_watch(struct guard *g, uint64_t limit_us)
+{
+	order(g, limit_us);
+}
+
+void guard_rest(struct guard *g)
+{
+	order(g, ORDER_REST);
+}
+
+void guard_stop(struct guard *g)
+{
 	if (!g)
 		return;
-	do
-		n = send(g->fd, "q", 1, MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
+	order(g, ORDER_LEAVE);
 	close(g->fd);
 	while (waitpid(g->pid, NULL, 0) < 0 && errno == EINTR)
 		;

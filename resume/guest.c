@@ -35,6 +35,14 @@ void guest_error_set(struct guest_error *e, const char *fmt, ...)
 	va_end(ap);
 }
 
+const char *guest_ask_text(enum guest_ask ask)
+{
+	static const char *const words[] = { "auto", "evtchn", "xenstore",
+					     "toolstack" };
+
+	return words[ask];
+}
+
 const char *guest_status_text(enum guest_status s)
 {
 	switch (s) {
@@ -52,6 +60,35 @@ const char *guest_status_text(enum guest_status s)
 		return "gone";
 	}
 	return "unknown";
+}
+
+const struct guest_kind *guest_kind_of_words(const char *words)
+{
+	const struct guest_kind *const *k;
+
+	for (k = guest_kinds; *k; k++)
+		if (!strncmp(words, (*k)->prefix, strlen((*k)->prefix)))
+			return *k;
+	return guest_kinds[0];
+}
+
+const char *guest_words(const struct guest_kind *kind, const char *words)
+{
+	size_t n = strlen(kind->prefix);
+
+	return strncmp(words, kind->prefix, n) ? words : words + n;
+}
+
+int guest_plain_name(const char *words, char name[WIRE_NAME_MAX + 1],
+		     struct guest_error *err)
+{
+	if (!words[0] || strlen(words) > WIRE_NAME_MAX) {
+		guest_error_set(err, "'%.40s' is not the name of a guest",
+				words);
+		return -EINVAL;
+	}
+	strcpy(name, words);
+	return 0;
 }
 
 const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind)

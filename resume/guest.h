@@ -3,9 +3,11 @@
  * The guest seam: all that the engine knows of a guest.
  *
  * Two halves: a *source* is the guest that runs on the primary, a *standby*
- * its paused twin on the secondary.  Implementations: resume/xen/ (a domain);
- * an ordinary process can be one too, for it needs nothing but memory that can
- * be tracked and a safe point to stop at.
+ * its paused twin on the secondary.  Implementations: resume/xen/ (a domain)
+ * and resume/embedded/ (an ordinary process, on any Linux).
+ *
+ * `run_dir` is where colod keeps its sockets and locks; a kind of guest that
+ * needs files of its own puts them there.
  *
  * Threads: every operation but `cancel` may block and is called from the
  * guest's own worker thread, one at a time; before that thread has work, and
@@ -58,6 +60,36 @@ enum guest_resume {
 	GUEST_RESUME_SLOW,
 };
 
+/* How a guest is asked to suspend itself: --suspend. */
+enum guest_ask {
+	GUEST_ASK_AUTO, /* by event channel where the guest offers one */
+	GUEST_ASK_EVTCHN,
+	GUEST_ASK_XENSTORE,
+	/* Not asked but stopped: only one without PV drivers survives that. */
+	GUEST_ASK_TOOLSTACK,
+};
+
+const char *guest_ask_text(enum guest_ask ask);
+
+/* The operator's choice of how a source is suspended and resumed. */
+struct guest_manner {
+	enum guest_ask ask;
+	enum guest_resume resume;
+	uint64_t interval_ms; /* of the epochs; 0: not known */
+};
+
+/* How the last suspend and resume went; times of parts not passed are 0. */
+struct guest_phases {
+	enum guest_ask asked; /* AUTO: not yet */
+	/* Of a slow resume: */
+	uint64_t devices_us; /* backends made ready for new frontends */
+	uint64_t reset_us;   /* event channels, vcpu_info and the like undone */
+	uint64_t channels_us; /* new ones, until the vCPUs run */
+};
+
+/* What is to become of the guest's output, see `gate` below. */
+enum guest_gate { GUEST_GATE_RELEASE, GUEST_GATE_OPEN, GUEST_GATE_DROP };
+
 enum { GUEST_NICS_MAX = 8 };
 
 /* A network interface of the guest as its host sees it. */
@@ -86,14 +118,16 @@ struct guest_source_ops {
 	const char *name; /* "xen" */
 
 	/*
-	 * Finds the guest by the operator's words (name or id), and checks
-	 * that it can be protected.  Changes nothing of it.  -ENOENT: no such
+	 * Finds the guest by the operator's words (name or id, without the
+	 * kind's prefix), and checks that it can be protected.
+	 * Changes nothing of it.  -ENOENT: no such
 	 * guest; -ENOTSUP: of a kind that is not supported; -EAGAIN: it cannot
 	 * be suspended, or not yet, for it is booting; -EPERM/-EACCES: no
-	 * privilege.
+	 * privilege; -EOPNOTSUPP: not in this manner, and another one is named.
 	 */
-	int (*open)(const char *words, struct guest_source **out,
-		    struct guest_error *err);
+	int (*open)(const char *words, const char *run_dir,
+		    const struct guest_manner *manner,
+		    struct guest_source **out, struct guest_error *err);
 
 	/* Fills *d; the caller calls guest_description_fini(). */
 	int (*describe)(struct guest_source *s, struct guest_description *d,
@@ -118,11 +152,16 @@ struct guest_source_ops {
 	int (*start_tracking)(struct guest_source *s, struct guest_error *err);
 
 	/*
-	 * Asks the guest to suspend itself and waits at most `timeout_us`.
-	 * 0: SUSPENDED.  -ETIMEDOUT: the guest did not follow; the request is
-	 * withdrawn, and should the guest suspend late all the same, it is
-	 * resumed by the implementation and the guest runs on.  -ESHUTDOWN: it
-	 * powered off, rebooted, crashed or is gone: ask status.
+	 * Asks the guest to suspend itself and waits at most `timeout_us`; and
+	 * as long again, before it is asked, for devices that a slow resume has
+	 * not yet brought back.
+	 * 0: SUSPENDED.  -ESHUTDOWN: it powered off, rebooted, crashed or is
+	 * gone: ask status.  In all that follow the guest runs on, and should
+	 * it suspend late all the same, the implementation resumes it:
+	 * -ETIMEDOUT: it has not acknowledged the request, which is withdrawn;
+	 * -EINPROGRESS: it has, and did not suspend in time; -EBUSY: somebody
+	 * else wants something of it (xl save, xl shutdown); -ENOTCONN: its
+	 * devices are not back since the last slow resume.
 	 */
 	int (*suspend)(struct guest_source *s, uint64_t timeout_us);
 
@@ -139,6 +178,9 @@ struct guest_source_ops {
 	/* SUSPENDED -> RUNNING.  -ENOTSUP: this kind is not safe here. */
 	int (*resume)(struct guest_source *s, enum guest_resume kind);
 
+	/* Of the last suspend and resume.  May be NULL. */
+	void (*phases)(struct guest_source *s, struct guest_phases *p);
+
 	/* Stops recording; harmless when it was never started. */
 	void (*stop_tracking)(struct guest_source *s);
 
@@ -146,6 +188,27 @@ struct guest_source_ops {
 
 	/* Fills at most GUEST_NICS_MAX entries; returns how many. */
 	size_t (*nics)(struct guest_source *s, struct guest_nic *nics);
+
+	/*
+	 * The output gate (invariant 1 of the design); both NULL where the
+	 * kind has none.
+	 *
+	 * barrier: SUSPENDED, on the guest's thread.  What the guest has put
+	 * out so far belongs to `epoch` or an earlier one.  Epoch 0, the image,
+	 * begins anew: all that is held from before belongs to it, and the gate
+	 * is closed.  Any other leaves it as it is: it may have been opened
+	 * meanwhile.
+	 *
+	 * gate: any thread, never blocks.  RELEASE: what belongs to `epoch` and
+	 * to earlier ones leaves.  OPEN: all of it leaves, and from now on
+	 * everything at once.  DROP: what is held never leaves, nor does
+	 * anything from now on; the guest yields, and no order follows.
+	 */
+	void (*barrier)(struct guest_source *s, uint64_t epoch);
+	void (*gate)(struct guest_source *s, enum guest_gate order,
+		     uint64_t epoch);
+	/* A colod that is no more has left the gate holding.  May be NULL. */
+	bool (*gate_held)(struct guest_source *s);
 
 	/*
 	 * The standby has taken over elsewhere: make sure that this guest does
@@ -165,6 +228,13 @@ struct guest_source_ops {
 	/* Makes a blocked send_image or suspend return soon.  Any thread. */
 	void (*cancel)(struct guest_source *s);
 
+	/*
+	 * Before close, where the guest was never protected: one that `open`
+	 * has started, for this protection alone, ends with it.  NULL where
+	 * open starts none.
+	 */
+	void (*give_up)(struct guest_source *s);
+
 	/* Stops tracking where it was on; the guest runs on. */
 	void (*close)(struct guest_source *s);
 
@@ -173,10 +243,13 @@ struct guest_source_ops {
 	 * any point: makes sure that the guest runs, withdraws a request it
 	 * left, waits up to `patience_us` for a suspend under way to resume it,
 	 * and undoes tracking and subscriptions.  Uses nothing of the dead
-	 * process.  0: the guest runs and nothing is left behind; -ENOENT: no
-	 * such guest; -EBUSY: the process that holds it lives.
+	 * process.  A gate that holds goes on holding: the standby may be about
+	 * to take over.  0: the guest runs and nothing is left behind; -ENOENT:
+	 * no such guest; -EBUSY: the process that holds it lives; -EINPROGRESS:
+	 * it runs, and a suspend may come after that patience: call again.
 	 */
-	int (*rescue)(const char *words, uint64_t patience_us);
+	int (*rescue)(const char *words, const char *run_dir,
+		      uint64_t patience_us);
 };
 
 /*
@@ -188,17 +261,21 @@ struct guest_source_ops {
 struct guest_standby_ops {
 	const char *name;
 	enum wire_guest_kind kind;
+	/* The record without which nothing can be activated from an epoch. */
+	enum wire_record processors;
 
 	/*
 	 * Builds the paused twin from `d` and the image read from `fd`, with
 	 * all its devices, so that nothing is created at activation.  Removes
 	 * first what an earlier colod left behind under the standby's name.
 	 * Ends early where `fd` is shut down.
-	 * `d` stays the caller's.  -EEXIST: a guest of this name runs here.
-	 * On failure nothing is left.
+	 * `d` stays the caller's.  -EALREADY: this very guest (by its uuid)
+	 * runs here, so it has been taken over; -EEXIST: another of its name is
+	 * here.  On failure nothing is left.
 	 */
-	int (*build)(const struct guest_description *d, int fd,
-		     struct guest_standby **out, struct guest_error *err);
+	int (*build)(const struct guest_description *d, const char *run_dir,
+		     int fd, struct guest_standby **out,
+		     struct guest_error *err);
 
 	/*
 	 * Writes a complete epoch into the twin's memory and keeps its CPU
@@ -228,7 +305,7 @@ struct guest_standby_ops {
 	 * Removes the twins that a colod which is no more has left on this
 	 * host; never one that was activated or that a living colod holds.
 	 */
-	int (*sweep)(void);
+	int (*sweep)(const char *run_dir);
 };
 
 /* One fact of this host for `colod check`: a name, a value, good or not. */
@@ -236,6 +313,13 @@ typedef void guest_fact_fn(void *arg, const char *name, const char *value,
 			   bool good);
 
 struct guest_kind {
+	const char *prefix; /* of an operator's words: "embedded:" */
+	/*
+	 * The guest's name in such words, which may have options behind it.
+	 * Looks at the words alone.  -EINVAL: they are not well formed.
+	 */
+	int (*name)(const char *words, char name[WIRE_NAME_MAX + 1],
+		    struct guest_error *err);
 	const struct guest_source_ops *source;
 	const struct guest_standby_ops *standby;
 	/* Reports what this host offers for this kind of guest. */
@@ -243,12 +327,21 @@ struct guest_kind {
 };
 
 extern const struct guest_kind guest_xen;
+extern const struct guest_kind guest_embedded;
 
 /* All kinds built in, NULL at the end. */
 extern const struct guest_kind *const guest_kinds[];
 
-/* The kind that `words` (a DOMAIN on the command line) speak of. */
+/*
+ * The kind that `words` (a DOMAIN on the command line) speak of: the one whose
+ * prefix they begin with, else the first in the list.
+ */
 const struct guest_kind *guest_kind_of_words(const char *words);
+/* For a kind whose words are the name and nothing else: its `name`. */
+int guest_plain_name(const char *words, char name[WIRE_NAME_MAX + 1],
+		     struct guest_error *err);
+/* The same words without the kind's prefix: what its operations take. */
+const char *guest_words(const struct guest_kind *kind, const char *words);
 /* The kind that builds this standby, or NULL. */
 const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind);
 

@@ -11,13 +11,15 @@
 
 #include <xxhash.h>
 
+#include "base/memory.h"
+
 struct checksum {
 	XXH3_state_t *state; /* has to be aligned to 64: the library's heap */
 };
 
 struct checksum *checksum_new(void)
 {
-	struct checksum *c = calloc(1, sizeof(*c));
+	struct checksum *c = memory_zeroed(sizeof(*c));
 
 	if (!c)
 		return NULL;

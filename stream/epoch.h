@@ -24,6 +24,10 @@ struct epoch_times {
 	uint64_t copy_us;
 	uint64_t state_us; /* CPU and device state */
 	uint64_t resume_us;
+	/* Parts of resume_us, see struct guest_phases. */
+	uint64_t devices_us;
+	uint64_t reset_us;
+	uint64_t channels_us;
 	uint64_t paused_us; /* suspended to resumed: scan..resume */
 	uint64_t encode_us;
 };

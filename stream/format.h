@@ -14,10 +14,12 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 1,
+	WIRE_VERSION = 2,
 	WIRE_HEADER_BYTES = 24,
 	/* Bulk is cut to this, so that a heartbeat never waits long. */
 	WIRE_PAYLOAD_MAX = 256 * 1024,
+	/* The most of an image in one IMAGE frame: raw, it still fits. */
+	WIRE_PIECE_MAX = WIRE_PAYLOAD_MAX - 8,
 	WIRE_PAGE_BYTES = 4096,
 	/* Pages in one PAGES frame: raw, they still fit the payload limit. */
 	WIRE_BATCH_PAGES = 60,
@@ -84,8 +86,8 @@ enum wire_role { WIRE_ROLE_PRIMARY = 1, WIRE_ROLE_SECONDARY = 2 };
 /* What a standby is made of, in a DOMAIN frame. */
 enum wire_guest_kind { WIRE_GUEST_XEN_PVH = 1, WIRE_GUEST_EMBEDDED = 2 };
 
-/* Encoding of the page bodies of a PAGES frame. */
-enum wire_page_encoding { WIRE_PAGES_RAW = 0, WIRE_PAGES_ZSTD = 1 };
+/* How the bytes at the end of an IMAGE or PAGES payload are encoded. */
+enum wire_encoding { WIRE_ENCODING_RAW = 0, WIRE_ENCODING_ZSTD = 1 };
 
 /* The top byte of a page entry; the low 32 bits are its gfn. */
 enum wire_page_kind { WIRE_PAGE_DATA = 0, WIRE_PAGE_ZERO = 1 };
@@ -98,6 +100,7 @@ enum wire_page_kind { WIRE_PAGE_DATA = 0, WIRE_PAGE_ZERO = 1 };
 enum wire_record {
 	WIRE_RECORD_HVM_CONTEXT = 0x00000009,
 	WIRE_RECORD_COLOD_ADDRESSES = (int)0x80000C01,
+	WIRE_RECORD_COLOD_VCPUS = (int)0x80000C02,
 };
 
 struct wire_header {
@@ -132,14 +135,19 @@ struct wire_domain {
 	uint32_t config_length;
 };
 
+struct wire_image {
+	uint32_t length;   /* of the piece, 1..WIRE_PIECE_MAX bytes */
+	uint32_t encoding; /* enum wire_encoding of the piece, which follows */
+};
+
 struct wire_image_end {
-	uint64_t bytes;	   /* of all IMAGE payloads */
-	uint64_t checksum; /* XXH3-64 over them, in order */
+	uint64_t bytes;	   /* of the whole image */
+	uint64_t checksum; /* XXH3-64 over it */
 };
 
 struct wire_pages {
 	uint32_t count;	   /* entries, 1..WIRE_BATCH_PAGES */
-	uint32_t encoding; /* enum wire_page_encoding of the bodies */
+	uint32_t encoding; /* enum wire_encoding of the bodies */
 	/* uint64_t entries[count]; bodies of all DATA entries, in order */
 };
 
@@ -189,6 +197,7 @@ WIRE_AT(wire_domain, max_gfn, 16);
 WIRE_AT(wire_domain, uuid, 24);
 WIRE_AT(wire_domain, name_length, 40);
 WIRE_AT(wire_domain, config_length, 44);
+static_assert(sizeof(struct wire_image) == 8, "image");
 static_assert(sizeof(struct wire_image_end) == 16, "image end");
 WIRE_AT(wire_image_end, checksum, 8);
 static_assert(sizeof(struct wire_pages) == 8, "pages");

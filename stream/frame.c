@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "base/cursor.h"
+#include "base/memory.h"
 
 static const struct {
 	const char *name;
@@ -58,7 +59,7 @@ struct frame_buf *frame_buf_new(uint16_t type, uint64_t epoch,
 				uint32_t capacity)
 {
 	struct frame_buf *b =
-		malloc(sizeof(*b) + WIRE_HEADER_BYTES + (size_t)capacity);
+		memory_new(sizeof(*b) + WIRE_HEADER_BYTES + (size_t)capacity);
 
 	if (!b)
 		return NULL;

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/cursor.h"
+#include "base/memory.h"
 #include "stream/text.h"
 
 /* A buffer of exactly `length` bytes and a cursor over its payload. */
@@ -186,7 +187,7 @@ int domain_decode(const struct frame *f, struct guest_description *d,
 	err = domain_check(d, why);
 	if (err)
 		return err;
-	config = malloc((size_t)config_length + 1);
+	config = memory_new((size_t)config_length + 1);
 	if (!config) {
 		*why = "no memory for the guest's configuration";
 		return -ENOMEM;

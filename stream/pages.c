@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PAGES payloads; the only user of zstd.
+ * PAGES payloads.
  *
  * Encoding: entries first, zero pages found on the way; then the bodies of
- * the others as one zstd frame, or as they are where that is not smaller.
- * Decoding: everything is checked before the first page is handed out, and
- * what zstd makes of the bodies has to fill a buffer of known size exactly.
- * Both keep their contexts, so that nothing is allocated per payload.  One
+ * the others.  Decoding: everything is checked before the first page is handed
+ * out.  Both keep their buffers, so that nothing is allocated per payload.  One
  * thread at a time uses an encoder or a decoder.
  */
 #include "config.h"
@@ -18,14 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <zstd.h>
-
 #include "base/cursor.h"
-
-const char *page_library_version(void)
-{
-	return "zstd " ZSTD_VERSION_STRING;
-}
+#include "base/memory.h"
+#include "stream/body.h"
 
 enum {
 	BATCH_BYTES = WIRE_BATCH_PAGES * WIRE_PAGE_BYTES,
@@ -33,28 +26,24 @@ enum {
 };
 
 struct page_encoder {
-	ZSTD_CCtx *zstd; /* NULL: no compression */
+	struct body_encoder *body;
 	uint8_t gathered[BATCH_BYTES];
 };
 
 struct page_decoder {
-	ZSTD_DCtx *zstd;
+	struct body_decoder *body;
 	uint8_t bodies[BATCH_BYTES];
 };
 
 struct page_encoder *page_encoder_new(int level)
 {
-	struct page_encoder *e = malloc(sizeof(*e));
+	struct page_encoder *e = memory_new(sizeof(*e));
 
 	if (!e)
 		return NULL;
-	e->zstd = NULL;
-	if (!level)
-		return e;
-	e->zstd = ZSTD_createCCtx();
-	if (!e->zstd || ZSTD_isError(ZSTD_CCtx_setParameter(
-				e->zstd, ZSTD_c_compressionLevel, level))) {
-		page_encoder_free(e);
+	e->body = body_encoder_new(level);
+	if (!e->body) {
+		free(e);
 		return NULL;
 	}
 	return e;
@@ -64,7 +53,7 @@ void page_encoder_free(struct page_encoder *e)
 {
 	if (!e)
 		return;
-	ZSTD_freeCCtx(e->zstd);
+	body_encoder_free(e->body);
 	free(e);
 }
 
@@ -97,21 +86,6 @@ static const uint8_t *gather(struct page_encoder *e, unsigned int count,
 	return e->gathered;
 }
 
-/* Length of the zstd frame at `out`; 0 where raw is not longer. */
-static size_t compress(struct page_encoder *e, unsigned int count,
-		       const uint8_t *const *pages, uint8_t *out)
-{
-	size_t raw_bytes = (size_t)count * WIRE_PAGE_BYTES;
-	size_t n;
-
-	if (!e->zstd || !count)
-		return 0;
-	/* With less room than raw takes, zstd itself gives up in time. */
-	n = ZSTD_compress2(e->zstd, out, raw_bytes - 1, gather(e, count, pages),
-			   raw_bytes);
-	return ZSTD_isError(n) ? 0 : n;
-}
-
 size_t page_encode(struct page_encoder *e, unsigned int count,
 		   const uint64_t *gfns, const uint8_t *const *pages,
 		   uint8_t *out)
@@ -120,11 +94,11 @@ size_t page_encode(struct page_encoder *e, unsigned int count,
 	const uint8_t *data[WIRE_BATCH_PAGES];
 	struct cursor encoding;
 	unsigned int data_count = 0;
-	size_t body_bytes;
+	size_t body_bytes = 0;
 
 	cursor_put_u32(&c, count);
 	encoding = c;
-	cursor_put_u32(&c, WIRE_PAGES_RAW);
+	cursor_put_u32(&c, WIRE_ENCODING_RAW);
 	for (unsigned int i = 0; i < count; i++) {
 		uint64_t kind = WIRE_PAGE_ZERO;
 
@@ -134,9 +108,12 @@ size_t page_encode(struct page_encoder *e, unsigned int count,
 		}
 		cursor_put_u64(&c, kind << KIND_SHIFT | gfns[i]);
 	}
-	body_bytes = compress(e, data_count, data, c.at);
+	if (data_count)
+		body_bytes =
+			body_encode(e->body, gather(e, data_count, data),
+				    (size_t)data_count * WIRE_PAGE_BYTES, c.at);
 	if (body_bytes) {
-		cursor_put_u32(&encoding, WIRE_PAGES_ZSTD);
+		cursor_put_u32(&encoding, WIRE_ENCODING_ZSTD);
 		return (size_t)(c.at - out) + body_bytes;
 	}
 	for (unsigned int i = 0; i < data_count; i++)
@@ -146,12 +123,12 @@ size_t page_encode(struct page_encoder *e, unsigned int count,
 
 struct page_decoder *page_decoder_new(void)
 {
-	struct page_decoder *d = malloc(sizeof(*d));
+	struct page_decoder *d = memory_new(sizeof(*d));
 
 	if (!d)
 		return NULL;
-	d->zstd = ZSTD_createDCtx();
-	if (!d->zstd) {
+	d->body = body_decoder_new();
+	if (!d->body) {
 		free(d);
 		return NULL;
 	}
@@ -162,7 +139,7 @@ void page_decoder_free(struct page_decoder *d)
 {
 	if (!d)
 		return;
-	ZSTD_freeDCtx(d->zstd);
+	body_decoder_free(d->body);
 	free(d);
 }
 
@@ -194,24 +171,6 @@ static int check_entries(struct cursor entries, uint64_t max_gfn,
 	return data_count;
 }
 
-/*
- * The whole of `body` has to be one frame that says itself how much it holds:
- * ZSTD_decompressDCtx() would also take several, or skippable ones.
- */
-static const uint8_t *decompress(struct page_decoder *d, const uint8_t *body,
-				 size_t body_bytes, size_t raw_bytes)
-{
-	struct cursor c = cursor_over(body, body_bytes);
-
-	if (cursor_get_u32(&c) != ZSTD_MAGICNUMBER ||
-	    ZSTD_getFrameContentSize(body, body_bytes) != raw_bytes ||
-	    ZSTD_findFrameCompressedSize(body, body_bytes) != body_bytes ||
-	    ZSTD_decompressDCtx(d->zstd, d->bodies, raw_bytes, body,
-				body_bytes) != raw_bytes)
-		return NULL;
-	return d->bodies;
-}
-
 /* Where the bodies lie one after the other, or NULL with *why. */
 static const uint8_t *check_bodies(struct page_decoder *d, uint32_t encoding,
 				   struct cursor *c, size_t raw_bytes,
@@ -220,14 +179,14 @@ static const uint8_t *check_bodies(struct page_decoder *d, uint32_t encoding,
 	const uint8_t *bodies = NULL;
 
 	switch (encoding) {
-	case WIRE_PAGES_RAW:
+	case WIRE_ENCODING_RAW:
 		if (cursor_left(c) == raw_bytes)
 			bodies = c->at;
 		break;
-	case WIRE_PAGES_ZSTD:
-		if (raw_bytes)
-			bodies =
-				decompress(d, c->at, cursor_left(c), raw_bytes);
+	case WIRE_ENCODING_ZSTD:
+		if (body_decode(d->body, c->at, cursor_left(c), d->bodies,
+				raw_bytes))
+			bodies = d->bodies;
 		break;
 	default:
 		*why = "PAGES of an unknown encoding";

@@ -13,9 +13,6 @@
 
 #include "stream/format.h"
 
-/* "zstd 1.5.4" */
-const char *page_library_version(void);
-
 struct page_encoder;
 struct page_decoder;
 

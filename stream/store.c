@@ -27,6 +27,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/fault.h"
+#include "base/memory.h"
 #include "stream/checksum.h"
 #include "stream/pages.h"
 
@@ -112,7 +114,8 @@ static int arena_reserve(struct store *s)
 
 static int arena_grow(struct store *s)
 {
-	if (mprotect(s->arena + s->arena_bytes, ARENA_STEP_BYTES,
+	if (memory_short() ||
+	    mprotect(s->arena + s->arena_bytes, ARENA_STEP_BYTES,
 		     PROT_READ | PROT_WRITE))
 		return -ENOMEM;
 	s->arena_bytes += ARENA_STEP_BYTES;
@@ -126,7 +129,7 @@ static uint8_t *page_at(const struct store *s, size_t page)
 
 struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn)
 {
-	struct store *s = calloc(1, sizeof(*s));
+	struct store *s = memory_zeroed(sizeof(*s));
 
 	if (!s)
 		return NULL;
@@ -206,6 +209,8 @@ static int grow_slots(struct store *s)
 	struct slot *slots;
 	uint32_t *table;
 
+	if (memory_short())
+		return -ENOMEM;
 	slots = reallocarray(s->slots, room, sizeof(*slots));
 	if (!slots)
 		return -ENOMEM;
@@ -311,6 +316,8 @@ static int grow_state(struct store *s, size_t needed)
 		room *= 2;
 	if (room == s->state_room)
 		return 0;
+	if (memory_short())
+		return -ENOMEM;
 	state = realloc(s->state, room);
 	if (!state)
 		return -ENOMEM;
@@ -406,9 +413,12 @@ int store_each_page(const struct store *s,
 {
 	for (size_t i = 0; i < s->slot_count; i++) {
 		const struct slot *slot = &s->slots[i];
-		int err = page(arg, slot->gfn,
-			       slot->zero ? NULL : page_at(s, slot->page));
+		int err =
+			i == s->slot_count / 2 ? fault_at(FAULT_MID_APPLY) : 0;
 
+		if (!err)
+			err = page(arg, slot->gfn,
+				   slot->zero ? NULL : page_at(s, slot->page));
 		if (err < 0)
 			return err;
 	}

@@ -27,7 +27,8 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "resume/xen/holder.h"
+#include "resume/holder.h"
+#include "resume/xen/lead.h"
 #include "resume/xen/lifecycle.h"
 
 /* Whether this is a twin that never ran and whose colod is no more. */
@@ -43,7 +44,7 @@ static bool is_stale_twin(struct xen_host *h, uint32_t domid, const char *name)
 	if (xen_query(h, domid, &st) < 0 || st.status != GUEST_RUNNING ||
 	    !st.paused || st.cpu_time_ns)
 		return false;
-	return xen_holder_is_self(mark) || !xen_holder_lives(mark);
+	return holder_is_self(mark) || !holder_lives(mark);
 }
 
 static int remove_twin(struct xen_host *h, uint32_t domid, const char *name)
@@ -58,7 +59,28 @@ static int remove_twin(struct xen_host *h, uint32_t domid, const char *name)
 	return -EIO;
 }
 
-static int make_room(struct guest_standby *s, struct guest_error *err)
+/*
+ * Whether this domain is the guest itself, running: its twin was activated
+ * before this colod was started, or before it got to renaming it.
+ */
+static bool has_taken_over(struct xen_host *h, uint32_t domid,
+			   const uint8_t uuid[16])
+{
+	libxl_ctx *ctx = xen_host_libxl(h, NULL);
+	bool same = false;
+	libxl_dominfo info;
+
+	if (!ctx)
+		return false;
+	libxl_dominfo_init(&info);
+	if (!libxl_domain_info(ctx, &info, domid))
+		same = !info.paused && !memcmp(info.uuid.uuid, uuid, 16);
+	libxl_dominfo_dispose(&info);
+	return same;
+}
+
+static int make_room(struct guest_standby *s, const uint8_t uuid[16],
+		     struct guest_error *err)
 {
 	uint32_t domid;
 	int rc = xen_find(s->host, s->name, &domid);
@@ -67,6 +89,8 @@ static int make_room(struct guest_standby *s, struct guest_error *err)
 		guest_error_set(err,
 				"a domain named %s is on this host already",
 				s->name);
+		if (rc == 0 && has_taken_over(s->host, domid, uuid))
+			return -EALREADY;
 		return rc < 0 ? rc : -EEXIST;
 	}
 	rc = xen_find(s->host, s->twin, &domid);
@@ -75,7 +99,7 @@ static int make_room(struct guest_standby *s, struct guest_error *err)
 	if (rc == 0 && is_stale_twin(s->host, domid, s->twin))
 		rc = remove_twin(s->host, domid, s->twin);
 	else if (rc == 0)
-		rc = -EEXIST;
+		rc = has_taken_over(s->host, domid, uuid) ? -EALREADY : -EEXIST;
 	if (rc < 0)
 		guest_error_set(err,
 				"a domain named %s is on this host already"
@@ -89,7 +113,7 @@ static int make_config(struct guest_standby *s,
 		       libxl_domain_config *config, struct guest_error *err)
 {
 	libxl_ctx *ctx = xen_host_libxl(s->host, err);
-	char mark[XEN_HOLDER_BYTES];
+	char mark[HOLDER_BYTES];
 
 	libxl_domain_config_init(config);
 	if (!ctx)
@@ -111,7 +135,7 @@ static int make_config(struct guest_standby *s,
 	if (!config->c_info.name)
 		return -ENOMEM;
 	memcpy(config->c_info.uuid.uuid, d->uuid, sizeof(d->uuid));
-	xen_holder_self(mark);
+	holder_self(mark);
 	return xen_config_mark(config, mark);
 }
 
@@ -123,6 +147,14 @@ static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
 	uint32_t domid = (uint32_t)INVALID_DOMID;
 	int rc;
 
+	rc = xen_lead_await(fd);
+	if (rc < 0) {
+		guest_error_set(err, "%s",
+				rc == -EPROTO
+					? "what came is not an image of libxl's"
+					: "the image ended before it began");
+		return rc;
+	}
 	libxl_domain_restore_params_init(&params);
 	params.stream_version = 2;
 	rc = libxl_domain_create_restore(ctx, config, &domid, fd, -1, &params,
@@ -163,7 +195,7 @@ static int build(struct guest_standby *s, const struct guest_description *d,
 	int rc = xen_host_open(&s->host, err);
 
 	if (rc == 0)
-		rc = make_room(s, err);
+		rc = make_room(s, d->uuid, err);
 	if (rc < 0)
 		return rc;
 	rc = make_config(s, d, &config, err);
@@ -192,12 +224,14 @@ void xen_standby_free(struct guest_standby *s)
 	free(s);
 }
 
-int xen_standby_build(const struct guest_description *d, int fd,
-		      struct guest_standby **out, struct guest_error *err)
+int xen_standby_build(const struct guest_description *d, const char *run_dir,
+		      int fd, struct guest_standby **out,
+		      struct guest_error *err)
 {
 	struct guest_standby *s = calloc(1, sizeof(*s));
 	int rc;
 
+	(void)run_dir;
 	if (!s)
 		return -ENOMEM;
 	s->max_gfn = d->max_gfn;
@@ -213,7 +247,8 @@ int xen_standby_build(const struct guest_description *d, int fd,
 }
 
 /* Removes the twin unless a colod holds the right to its guest's name. */
-static void sweep_one(struct xen_host *h, uint32_t domid, const char *twin)
+static void sweep_one(struct xen_host *h, uint32_t domid, const char *twin,
+		      const char *run_dir)
 {
 	AUTO_FREE char *name = NULL;
 	AUTO_FD int lock = -1;
@@ -221,12 +256,12 @@ static void sweep_one(struct xen_host *h, uint32_t domid, const char *twin)
 	if (!is_stale_twin(h, domid, twin))
 		return;
 	name = strndup(twin, strlen(twin) - strlen(XEN_STANDBY_SUFFIX));
-	lock = name ? guest_lock(name, RUNSTATEDIR "/colod") : -ENOMEM;
+	lock = name ? guest_lock(name, run_dir) : -ENOMEM;
 	if (lock >= 0)
 		remove_twin(h, domid, twin);
 }
 
-int xen_standby_sweep(void)
+int xen_standby_sweep(const char *run_dir)
 {
 	AUTO_FREE char **ids = NULL;
 	struct guest_error err = { { 0 } };
@@ -235,7 +270,8 @@ int xen_standby_sweep(void)
 	int rc = xen_host_open(&h, &err);
 
 	if (rc < 0) {
-		log_error("%s", err.text);
+		/* No fault of a host that is for other kinds of guests. */
+		log_info("no Xen guests here: %s", err.text);
 		return rc;
 	}
 	ids = xs_directory(h->xs, XBT_NULL, "/local/domain", &n);
@@ -244,7 +280,7 @@ int xen_standby_sweep(void)
 		AUTO_FREE char *name = xen_node_read(h, domid, "name");
 
 		if (domid && name)
-			sweep_one(h, domid, name);
+			sweep_one(h, domid, name, run_dir);
 	}
 	xen_host_close(h);
 	return 0;

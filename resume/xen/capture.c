@@ -29,7 +29,9 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "stream/records.h"
 
 enum { CONTEXT_SLACK_BYTES = 4096 };
@@ -37,19 +39,6 @@ enum { CONTEXT_SLACK_BYTES = 4096 };
 static size_t bitmap_pages(const struct guest_source *s)
 {
 	return (s->bitmap_words * 8 + XC_PAGE_SIZE - 1) / XC_PAGE_SIZE;
-}
-
-/*
- * Zeroes that are really there: pages of calloc would be touched during a
- * capture, and a compiler makes calloc of malloc and memset.
- */
-static void *touched(size_t bytes)
-{
-	void *p = malloc(bytes);
-
-	if (p)
-		explicit_bzero(p, bytes);
-	return p;
 }
 
 static int allocate_bitmaps(struct guest_source *s)
@@ -60,8 +49,8 @@ static int allocate_bitmaps(struct guest_source *s)
 	bits = xc_hypercall_buffer_alloc_pages(s->host->xc, bits,
 					       (int)bitmap_pages(s));
 	s->bits = bits;
-	s->carry = touched(s->bitmap_words * 8);
-	s->remap = touched((s->memory->chunk_count / 64 + 1) * 8);
+	s->carry = memory_touched(s->bitmap_words * 8);
+	s->remap = memory_touched((s->memory->chunk_count / 64 + 1) * 8);
 	if (!s->bits || !s->carry || !s->remap)
 		return -ENOMEM;
 	return 0;
@@ -74,7 +63,7 @@ static int allocate_context(struct guest_source *s)
 	if (n < 0)
 		return -errno;
 	s->context_bytes = (uint32_t)n + CONTEXT_SLACK_BYTES;
-	s->context = touched(s->context_bytes);
+	s->context = memory_touched(s->context_bytes);
 	return s->context ? 0 : -ENOMEM;
 }
 
@@ -274,10 +263,13 @@ static void copy_dirty(struct guest_source *s, struct epoch *e)
 static int take_context(struct guest_source *s, struct epoch *e)
 {
 	struct cursor c = cursor_over(e->state, e->state_capacity);
-	int n = xc_domain_hvm_getcontext(s->host->xc, s->domid, s->context,
-					 s->context_bytes);
 	uint8_t *body;
+	int n = fault_at(FAULT_MID_CAPTURE);
 
+	if (n)
+		return n;
+	n = xc_domain_hvm_getcontext(s->host->xc, s->domid, s->context,
+				     s->context_bytes);
 	if (n < 0)
 		return -errno;
 	body = record_put(&c, WIRE_RECORD_HVM_CONTEXT, (uint32_t)n);
@@ -321,6 +313,23 @@ static int check_proof(struct guest_source *s, const struct epoch *e)
 	return -EIO;
 }
 
+/*
+ * An `xl save' that fails resumes the guest, whoever has suspended it: what was
+ * copied is then of no one moment.
+ */
+static int check_stood(struct guest_source *s)
+{
+	struct xen_state st;
+	int rc = xen_query(s->host, s->domid, &st);
+
+	if (rc == 0 && st.status == GUEST_SUSPENDED)
+		return 0;
+	log_warn("%s: it did not stand still while it was copied (xl save?)",
+		 s->name);
+	s->stale = true;
+	return rc < 0 ? rc : -EIO;
+}
+
 int xen_source_capture(struct guest_source *s, struct epoch *e)
 {
 	uint64_t t0 = clock_now_us(), t1, t2;
@@ -348,6 +357,9 @@ int xen_source_capture(struct guest_source *s, struct epoch *e)
 		s->stale = true;
 		return rc;
 	}
+	rc = check_stood(s);
+	if (rc < 0)
+		return rc;
 	e->times.scan_us = t1 - t0;
 	e->times.copy_us = t2 - t1;
 	e->times.state_us = clock_now_us() - t2;

@@ -29,8 +29,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "resume/xen/lead.h"
 
-#define LATE_US UINT64_C(30000000)
+#define LIBXL_PATIENCE_US UINT64_C(60000000)
+#define DEVICES_US UINT64_C(10000000)
 
 /*
  * libxl writes to the socket with write(2), here as well as in its helper: a
@@ -87,6 +89,20 @@ static bool requests_seen(struct xs_handle *xs)
 	return events > 1;
 }
 
+/*
+ * Whether libxl may have asked the guest to suspend and left it at that.  Of an
+ * event that it has sent nothing can be seen, but it waits 60 s for the guest
+ * to follow (libxl_dom_suspend.c), whatever happens to the socket meanwhile.
+ */
+static bool may_be_asked(struct guest_source *s, struct xs_handle *requests,
+			 uint64_t begun_us)
+{
+	if (!requests || requests_seen(requests))
+		return true;
+	return clock_now_us() - begun_us >= LIBXL_PATIENCE_US &&
+	       xen_request_offered(s->host, s->domid) != 0;
+}
+
 /* After a failure: the guest runs, or will be resumed should it suspend. */
 static void put_back(struct guest_source *s, bool asked)
 {
@@ -98,11 +114,12 @@ static void put_back(struct guest_source *s, bool asked)
 		s->was_suspended = true;
 		xen_source_resume(s);
 	} else if (asked && withdrawn != 1) {
-		s->late_until_us = clock_now_us() + LATE_US;
+		s->late_until_us = clock_now_us() + XEN_LATE_US;
 		xen_source_mark(s, XEN_MARK_ASKED);
 	} else {
 		xen_source_mark(s, XEN_MARK_IDLE);
 	}
+	xen_source_unsubscribe(s); /* libxl leaves its own behind */
 	xc_shadow_control(s->host->xc, s->domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL,
 			  0);
 }
@@ -137,8 +154,9 @@ static int failure(struct guest_source *s, int fd, struct guest_error *err)
 static int run_libxl(struct guest_source *s, int fd, struct guest_error *err)
 {
 	libxl_ctx *ctx = xen_host_libxl(s->host, err);
+	struct xen_lead_relay *relay;
 	sigset_t old;
-	int rc;
+	int rc, passed;
 
 	if (!ctx)
 		return -EIO;
@@ -148,7 +166,15 @@ static int run_libxl(struct guest_source *s, int fd, struct guest_error *err)
 	if (s->image_fd < 0)
 		return -ECANCELED;
 	block_sigpipe(&old);
-	rc = libxl_domain_suspend(ctx, s->domid, fd, LIBXL_SUSPEND_LIVE, NULL);
+	rc = xen_lead_relay_start(fd, &relay);
+	if (rc == 0) {
+		rc = libxl_domain_suspend(ctx, s->domid,
+					  xen_lead_relay_fd(relay),
+					  LIBXL_SUSPEND_LIVE, NULL);
+		passed = xen_lead_relay_finish(relay);
+		if (rc == 0)
+			rc = passed;
+	}
 	unblock_sigpipe(&old);
 	pthread_mutex_lock(&s->lock);
 	s->image_fd = -1;
@@ -164,6 +190,11 @@ static int prepare(struct guest_source *s, struct guest_error *err)
 		rc = xen_source_bind(s);
 	if (rc == 0)
 		rc = xen_source_prepare(s);
+	if (rc == 0 && (s->manner.resume == GUEST_RESUME_SLOW || !s->fast_safe))
+		rc = xen_source_prepare_slow(s);
+	/* libxl would wait a minute for a guest that cannot freeze yet. */
+	if (rc == 0)
+		rc = xen_source_await_devices(s, clock_now_us() + DEVICES_US);
 	if (rc < 0)
 		guest_error_set(err, "preparing to track %s: %s (%s)", s->name,
 				strerror(-rc), xen_host_why(s->host).text);
@@ -173,6 +204,7 @@ static int prepare(struct guest_source *s, struct guest_error *err)
 int xen_source_send_image(struct guest_source *s, int fd,
 			  struct guest_error *err)
 {
+	uint64_t begun_us = clock_now_us();
 	struct xs_handle *requests;
 	bool asked;
 	int rc = prepare(s, err);
@@ -182,8 +214,9 @@ int xen_source_send_image(struct guest_source *s, int fd,
 		return rc;
 	}
 	requests = watch_requests(s);
+	xen_offer_check(s);
 	rc = run_libxl(s, fd, err);
-	asked = !requests || requests_seen(requests);
+	asked = may_be_asked(s, requests, begun_us);
 	if (requests)
 		xs_close(requests);
 	if (rc == 0)

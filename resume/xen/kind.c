@@ -5,6 +5,8 @@
 #include "resume/xen/kind.h"
 
 const struct guest_kind guest_xen = {
+	.prefix = "xen:",
+	.name = guest_plain_name,
 	.source = &guest_xen_source,
 	.standby = &guest_xen_standby,
 	.probe = xen_probe,

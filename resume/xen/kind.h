@@ -7,7 +7,8 @@
 
 extern const struct guest_source_ops guest_xen_source;	 /* source.c */
 extern const struct guest_standby_ops guest_xen_standby; /* standby.c */
-int xen_rescue(const char *words, uint64_t patience_us); /* rescue.c */
-void xen_probe(guest_fact_fn *fact, void *arg);		 /* probe.c */
+int xen_rescue(const char *words, const char *run_dir,
+	       uint64_t patience_us);		/* rescue.c */
+void xen_probe(guest_fact_fn *fact, void *arg); /* probe.c */
 
 #endif

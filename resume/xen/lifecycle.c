@@ -3,7 +3,9 @@
  * What becomes of a domain that powered off, rebooted or crashed.
  *
  * `xl create` leaves a process behind that does this, but that process goes
- * when the domain is first suspended; from then on it falls to colod.  The
+ * when it sees the domain suspended; from then on it falls to colod.  One that
+ * did not see it, for the domain ran again at once, is still there and does the
+ * same as colod at the same time: whoever comes second lets the first one.  The
  * actions are those of xl.cfg(5).  What would need more than destroying and
  * creating (preserve, renaming, core dumps, soft reset) is left to the
  * operator, with a line that says so.  The guest's memory must be unmapped
@@ -22,6 +24,8 @@
 #include "base/log.h"
 
 #define XL_GRACE_US UINT64_C(3000000)
+/* The same, when it was seen to have begun. */
+#define XL_AT_WORK_US UINT64_C(30000000)
 #define XL_POLL_US UINT64_C(50000)
 
 int xen_config_mark(libxl_domain_config *config, const char *value)
@@ -116,6 +120,31 @@ static int restart(struct xen_host *h, libxl_domain_config *config,
 	return 0;
 }
 
+/*
+ * True where the domain's own xl has dealt with it meanwhile.  `anew`: it may
+ * make it anew, after some time of its own.
+ */
+static bool left_to_xl(struct xen_host *h, uint32_t domid, const char *name,
+		       uint64_t grace_us, bool anew, bool *again)
+{
+	uint64_t end_us = clock_now_us() + grace_us;
+	struct xen_state st;
+	uint32_t other;
+
+	while (clock_now_us() < end_us) {
+		if (xen_query(h, domid, &st) == 0 && st.status == GUEST_GONE)
+			break;
+		clock_sleep_us(XL_POLL_US);
+	}
+	if (clock_now_us() >= end_us)
+		return false;
+	while (anew && !*again && clock_now_us() < end_us) {
+		*again = xen_find(h, name, &other) == 0;
+		clock_sleep_us(XL_POLL_US);
+	}
+	return true;
+}
+
 static int act(struct xen_host *h, uint32_t domid, const char *name,
 	       libxl_action_on_shutdown action, libxl_domain_config *config,
 	       bool *again)
@@ -132,6 +161,13 @@ static int act(struct xen_host *h, uint32_t domid, const char *name,
 		return 0;
 	}
 	if (!ctx || libxl_domain_destroy(ctx, domid, NULL)) {
+		/* xl stays where it did not come to see the guest suspended. */
+		if (left_to_xl(h, domid, name, XL_AT_WORK_US, anew, again)) {
+			log_info("%s: domain %u was destroyed by something else"
+				 " (xl?)",
+				 name, domid);
+			return 0;
+		}
 		log_error("%s: domain %u could not be destroyed: %s", name,
 			  domid, xen_host_why(h).text);
 		return -EIO;
@@ -144,29 +180,6 @@ static int act(struct xen_host *h, uint32_t domid, const char *name,
 	return rc;
 }
 
-/* True where the domain's own xl has dealt with it meanwhile. */
-static bool left_to_xl(struct xen_host *h, uint32_t domid, const char *name,
-		       bool *again)
-{
-	uint64_t end_us = clock_now_us() + XL_GRACE_US;
-	struct xen_state st;
-	uint32_t other;
-
-	while (clock_now_us() < end_us) {
-		if (xen_query(h, domid, &st) == 0 && st.status == GUEST_GONE)
-			break;
-		clock_sleep_us(XL_POLL_US);
-	}
-	if (clock_now_us() >= end_us)
-		return false;
-	/* xl makes it anew after some time of its own. */
-	while (clock_now_us() < end_us && !*again) {
-		*again = xen_find(h, name, &other) == 0;
-		clock_sleep_us(XL_POLL_US);
-	}
-	return true;
-}
-
 int xen_after_shutdown(struct xen_host *h, uint32_t domid, const char *name,
 		       bool wait, bool *again)
 {
@@ -176,7 +189,7 @@ int xen_after_shutdown(struct xen_host *h, uint32_t domid, const char *name,
 	int rc;
 
 	*again = false;
-	if (wait && left_to_xl(h, domid, name, again))
+	if (wait && left_to_xl(h, domid, name, XL_GRACE_US, true, again))
 		return 0;
 	rc = xen_query(h, domid, &st);
 	if (rc < 0)

@@ -3,10 +3,8 @@
  * A Xen domain as source: finding it, saying whether it can be protected,
  * describing it, and the table of operations.
  *
- * What can be protected: a running PVH guest that tells through
- * control/feature-suspend that it suspends itself when asked.  It must also
- * survive a suspend that is called off (return code 1), which Linux does and
- * nothing in xenstore tells.
+ * What can be protected: a running PVH guest that can be suspended and resumed
+ * in the manner wanted (able.c).
  */
 #include "config.h"
 
@@ -20,19 +18,22 @@
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "resume/xen/able.h"
 #include "resume/xen/kind.h"
 #include "resume/xen/lifecycle.h"
+
+/* A guest connects anew within a second, an emulated one within some. */
+#define LET_GO_US UINT64_C(5000000)
 
 static void source_free(struct guest_source *s)
 {
 	if (!s)
 		return;
-	if (s->watch)
-		xs_close(s->watch);
-	if (s->evtchn)
-		xenevtchn_close(s->evtchn);
+	xen_events_close(s);
 	cleanup_fd(&s->cancel_fd);
+	xen_slow_close(s->slow);
 	xen_host_close(s->host);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -45,7 +46,9 @@ static struct guest_source *source_new(void)
 	if (!s)
 		return NULL;
 	s->guest_port = s->local_port = s->image_fd = -1;
-	xen_holder_self(s->holder);
+	s->request.local_port = s->request.lock_fd = -1;
+	s->fast_safe = true;
+	holder_self(s->holder);
 	pthread_mutex_init(&s->lock, NULL);
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->cancel_fd < 0) {
@@ -119,26 +122,12 @@ static int check_running(struct guest_source *s, struct guest_error *err)
 	return -EBUSY;
 }
 
-static int check_suspends(struct guest_source *s, struct guest_error *err)
-{
-	AUTO_FREE char *feature =
-		xen_node_read(s->host, s->domid, "control/feature-suspend");
-
-	if (feature && !strcmp(feature, "1"))
-		return 0;
-	guest_error_set(err,
-			"%s does not say that it can suspend itself"
-			" (control/feature-suspend is missing): either it"
-			" is still booting, or its kernel lacks suspend"
-			" for Xen",
-			s->name);
-	return -EAGAIN;
-}
-
 /*
  * A mark whose holder is dead: a colod before us died, and no guard of its was
  * there to clean up.  This is done before anything else, for the guest may
- * stand still.  A mark whose holder lives is not ours to touch: the lock on the
+ * stand still.  A suspend that it may still follow is waited for as long as it
+ * can come: the mark goes with the rescue, and nobody would look any more.
+ * Whoever is impatient and ends us leaves a mark of a dead holder again.  A mark whose holder lives is not ours to touch: the lock on the
  * guest's name will tell the operator so.
  */
 static int clear_leftover(struct guest_source *s, bool *held)
@@ -147,13 +136,16 @@ static int clear_leftover(struct guest_source *s, bool *held)
 		xen_node_read(s->host, s->domid, XEN_NODE_SOURCE);
 	const char *holder = mark ? strchr(mark, ' ') : NULL;
 	char id[16];
+	int rc;
 
-	*held = holder && xen_holder_lives(holder + 1);
+	*held = holder && holder_lives(holder + 1);
 	if (!mark || *held)
 		return 0;
 	log_info("%s: cleaning up after a colod that died", s->name);
 	snprintf(id, sizeof(id), "%u", s->domid);
-	return guest_xen_source.rescue(id, UINT64_C(1000000));
+	rc = guest_xen_source.rescue(id, NULL, XEN_LATE_US);
+	*held = rc == -EBUSY; /* another, such as a guard, was faster */
+	return *held ? 0 : rc;
 }
 
 static int find(struct guest_source *s, const char *words,
@@ -205,27 +197,31 @@ static int find_max_gfn(struct guest_source *s, struct guest_error *err)
 
 static int open_events(struct guest_source *s, struct guest_error *err)
 {
-	s->evtchn = xenevtchn_open(s->host->log, 0);
-	s->watch = xs_open(0);
-	if (s->evtchn && s->watch &&
-	    xs_watch(s->watch, "@releaseDomain", "release"))
-		return 0;
-	guest_error_set(err,
-			"Xen's event channels or xenstore's watches cannot"
-			" be used: %s; is the module xen-evtchn loaded?",
-			strerror(errno));
-	return -EIO;
+	int rc = xen_events_open(s);
+
+	if (rc == 0)
+		rc = xen_request_watch(s);
+	if (rc < 0)
+		guest_error_set(err,
+				"Xen's event channels or xenstore's watches"
+				" cannot be used: %s; is the module xen-evtchn"
+				" loaded?",
+				strerror(-rc));
+	return rc;
 }
 
-static int xen_open(const char *words, struct guest_source **out,
-		    struct guest_error *err)
+static int xen_open(const char *words, const char *run_dir,
+		    const struct guest_manner *manner,
+		    struct guest_source **out, struct guest_error *err)
 {
 	struct guest_source *s = source_new();
 	bool held;
 	int rc;
 
+	(void)run_dir;
 	if (!s)
 		return -ENOMEM;
+	s->manner = *manner;
 	rc = xen_host_open(&s->host, err);
 	if (rc == 0)
 		rc = find(s, words, err);
@@ -239,9 +235,9 @@ static int xen_open(const char *words, struct guest_source **out,
 	if (rc == 0 && !held)
 		rc = check_running(s, err);
 	if (rc == 0)
-		rc = check_suspends(s, err);
-	if (rc == 0)
 		rc = find_max_gfn(s, err);
+	if (rc == 0)
+		rc = xen_able(s, held, err);
 	if (rc == 0)
 		rc = open_events(s, err);
 	if (rc < 0) {
@@ -300,7 +296,8 @@ static int xen_describe(struct guest_source *s, struct guest_description *d,
 void xen_source_mark_text(const struct guest_source *s, const char *word,
 			  char text[XEN_MARK_BYTES])
 {
-	snprintf(text, XEN_MARK_BYTES, "%s %s", word, s->holder);
+	snprintf(text, XEN_MARK_BYTES, "%s%s %s", word,
+		 s->fast_safe ? "" : XEN_MARK_NOT_FAST, s->holder);
 }
 
 int xen_source_mark(struct guest_source *s, const char *word)
@@ -340,14 +337,20 @@ static void xen_cancel(struct guest_source *s)
 
 static int xen_resume(struct guest_source *s, enum guest_resume kind)
 {
-	int rc;
+	int rc = xen_source_resume_as(s, kind);
 
-	if (kind != GUEST_RESUME_FAST)
-		return -ENOTSUP;
-	rc = xen_source_resume(s);
 	if (rc == 0)
 		xen_source_after_resume(s);
 	return rc;
+}
+
+static void xen_phases(struct guest_source *s, struct guest_phases *p)
+{
+	if (s->slow)
+		*p = s->slow->phases;
+	else
+		memset(p, 0, sizeof(*p));
+	p->asked = s->phases.asked;
 }
 
 static void xen_stop_tracking(struct guest_source *s)
@@ -363,6 +366,7 @@ static void xen_stop_tracking(struct guest_source *s)
 	}
 	s->tracking = false;
 	xen_source_unbind(s);
+	xen_request_unbind(s);
 	xen_source_release(s);
 	if (s->marked && !s->suspended) /* else a rescue still has work */
 		xen_source_mark(s, NULL);
@@ -379,6 +383,9 @@ static enum guest_status xen_status(struct guest_source *s)
 		return GUEST_RUNNING;
 	if (s->suspended) /* an earlier resume has failed */
 		xen_source_resume(s);
+	/* What is held over a slow resume is better let go of soon. */
+	if (s->slow && !s->suspended)
+		xen_slow_ready(s->slow, 0, -1);
 	/* A query that fails says nothing against the guest. */
 	if (xen_query(s->host, s->domid, &st) < 0)
 		return s->suspended ? GUEST_SUSPENDED : GUEST_RUNNING;
@@ -411,6 +418,9 @@ static int xen_yield(struct guest_source *s)
 static int xen_source_after_shutdown(struct guest_source *s, bool *again)
 {
 	xen_stop_tracking(s);
+	/* A domain of which something is mapped is destroyed to a zombie. */
+	xen_slow_close(s->slow);
+	s->slow = NULL;
 	return xen_after_shutdown(s->host, s->domid, s->name, !s->was_suspended,
 				  again);
 }
@@ -420,6 +430,8 @@ static void xen_close(struct guest_source *s)
 	if (!s)
 		return;
 	xen_stop_tracking(s);
+	if (s->slow && !s->suspended)
+		xen_slow_let_go(s->slow, clock_now_us() + LET_GO_US);
 	source_free(s);
 }
 
@@ -432,6 +444,7 @@ const struct guest_source_ops guest_xen_source = {
 	.suspend = xen_source_suspend,
 	.capture = xen_source_capture,
 	.resume = xen_resume,
+	.phases = xen_phases,
 	.stop_tracking = xen_stop_tracking,
 	.status = xen_status,
 	.nics = xen_source_nics,

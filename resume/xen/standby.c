@@ -22,6 +22,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "resume/xen/kind.h"
 #include "resume/xen/lifecycle.h"
@@ -110,6 +111,7 @@ static void take_name(struct guest_standby *s)
 static int xen_activate(struct guest_standby *s, struct guest_error *err)
 {
 	uint64_t t0 = clock_now_us(), t1, t2;
+	int fault;
 
 	if (s->broken || s->activated) {
 		guest_error_set(err, "%s cannot be activated: %s", s->twin,
@@ -123,6 +125,12 @@ static int xen_activate(struct guest_standby *s, struct guest_error *err)
 		guest_error_set(err, "Xen refuses the state of %s: %s", s->name,
 				xen_host_why(s->host).text);
 		return -EIO;
+	}
+	fault = fault_at(FAULT_MID_ACTIVATE);
+	if (fault) {
+		guest_error_set(err, "unpausing %s: %s", s->name,
+				strerror(-fault));
+		return fault;
 	}
 	t1 = clock_now_us();
 	if (xc_domain_unpause(s->host->xc, s->domid)) {
@@ -193,6 +201,7 @@ static void xen_standby_destroy(struct guest_standby *s)
 const struct guest_standby_ops guest_xen_standby = {
 	.name = "xen",
 	.kind = WIRE_GUEST_XEN_PVH,
+	.processors = WIRE_RECORD_HVM_CONTEXT,
 	.build = xen_standby_build,
 	.apply = xen_apply,
 	.activate = xen_activate,

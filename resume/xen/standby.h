@@ -29,8 +29,9 @@ struct guest_standby {
 };
 
 void xen_standby_free(struct guest_standby *s);
-int xen_standby_build(const struct guest_description *d, int fd,
-		      struct guest_standby **out, struct guest_error *err);
-int xen_standby_sweep(void);
+int xen_standby_build(const struct guest_description *d, const char *run_dir,
+		      int fd, struct guest_standby **out,
+		      struct guest_error *err);
+int xen_standby_sweep(const char *run_dir);
 
 #endif

@@ -3,21 +3,25 @@
 # Makes what the two-host Xen lab boots, into the cache folder:
 #
 #	xen.elf		the hypervisor
-#	vmlinuz		Debian's kernel, of dom0 and of the guest
-#	dom0.cpio.gz	dom0: busybox, Xen's tools, drivers, the lab's agent
-#	colod.cpio.gz	a second small archive, appended at boot: colod, the
+#	kernel/		Debian's kernel, of dom0 and of the guest, and its modules
+#	headers/	what modules for it are built with
+#	colod-guest.ko	the guest module (resume/guest-linux)
+#	dom0.cpio	dom0: busybox, Xen's tools, drivers, the lab's agent
+#	colod.cpio	a second small archive, appended at boot: colod, the
 #			libraries it needs besides, certificates
 #	bin/		the lab's own programs for this machine
+#	qemu/		the emulator, mended (mend-qemu.py), where that can be
 #
 # A part is made again only when what it is made of has changed, so a new colod
 # costs a second.  Sourced by lib.sh; lab_build is the entry.  The kernel's
-# package is fetched with apt and unpacked, never installed.
+# packages are fetched with apt and unpacked, never installed.
 
 lab_src=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_top=$(cd "$lab_src/../.." && pwd)
 
 lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
-	xen-netback loop bridge virtio_pci virtio_net virtio_console ifb
+	xen-netback loop bridge virtio_pci virtio_net virtio_console
+	virtio_blk ifb
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
 lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
 	libxl-save-helper"
@@ -54,8 +58,11 @@ lab_find_tools() {
 	busybox=$(PATH=/bin:/usr/bin type -p busybox) && ! ldd "$busybox" \
 		>/dev/null 2>&1 || missing+=" busybox-static"
 	type cpio >/dev/null 2>&1 || missing+=" cpio"
+	type xz >/dev/null 2>&1 || missing+=" xz-utils"
 	type depmod >/dev/null 2>&1 || missing+=" kmod"
 	type "${CC:-gcc}" >/dev/null 2>&1 || missing+=" gcc"
+	type make >/dev/null 2>&1 || missing+=" make"
+	[ -e /usr/include/xenctrl.h ] || missing+=" libxen-dev"
 	[ -z "$missing" ] || lab_lacks "the Xen lab needs more packages:" \
 		"apt-get install$missing"
 }
@@ -68,42 +75,173 @@ lab_fresh() {
 }
 
 lab_build_programs() {
-	local p
+	local p more
 	mkdir -p "$cache/bin"
-	for p in guest-check agent follow call stamp wire; do
-		lab_fresh "$cache/bin/$p" "$lab_src/$p.c" "$lab_src/call.h" ||
+	for p in guest-check guest-order numbered agent follow call stamp wire; do
+		more=()
+		[ $p != guest-order ] ||
+			more=("$lab_src/order.c" "$lab_src/order-prove.c")
+		lab_fresh "$cache/bin/$p" "$lab_src/$p.c" "${more[@]}" \
+			"$lab_src"/*.h ||
 			"${CC:-gcc}" -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE \
-				-static -o "$cache/bin/$p" "$lab_src/$p.c" || return
+				-static -o "$cache/bin/$p" "$lab_src/$p.c" \
+				"${more[@]}" || return
+	done
+	lab_fresh "$cache/bin/evtchn" "$lab_src/evtchn.c" ||
+		"${CC:-gcc}" -std=gnu11 -O2 -Wall -Wextra -D_GNU_SOURCE \
+			-o "$cache/bin/evtchn" "$lab_src/evtchn.c" \
+			-lxenevtchn -lxenguest -lxenctrl -lxenstore
+}
+
+# Two levels below the cache it finds its modules and its firmware as it does in
+# /usr.  One that cannot be mended is no failure: lib.sh does without.
+lab_build_qemu() {
+	local made=$cache/qemu/bin/qemu-system-x86_64 from
+	from=$(type -p qemu-system-x86_64)
+	lab_fresh "$made" "$from" "$lab_src/mend-qemu.py" && return
+	rm -rf "$cache/qemu"
+	mkdir -p "$cache/qemu/bin" && ln -s /usr/lib /usr/share "$cache/qemu/" ||
+		return
+	if "$lab_src/mend-qemu.py" "$from" "$made.new"; then
+		chmod 755 "$made.new" && mv "$made.new" "$made"
+	fi
+}
+
+lab_mended() { [ -x "$cache/qemu/bin/qemu-system-x86_64" ]; }
+
+lab_qemu() {
+	if lab_mended; then
+		echo "$cache/qemu/bin/qemu-system-x86_64"
+	else
+		type -p qemu-system-x86_64
+	fi
+}
+
+# Fetches packages and unpacks them below the folder's all/; what apt says about
+# a failure is in its apt.log.
+lab_fetch() {	# folder, package...
+	local work=$1 deb
+	shift
+	echo "Fetching $* ..." >&2
+	chmod 755 "$work"
+	(cd "$work" && apt-get -qq download "$@" 2>apt.log) || return
+	for deb in "$work"/*.deb; do
+		dpkg -x "$deb" "$work/all" || return
 	done
 }
 
 # The kernel and, of its modules, those that the lab loads.
 lab_build_kernel() {
-	local package work kernel
-	[ -e "$cache/kernel/version" ] && return
+	[ -e "$cache/kernel/vmlinux" ] || lab_fetch_kernel || return
+	# A cache of an older lab lacks a module; without a network it does as it is.
+	[ "$(cat "$cache/kernel/wanted" 2>/dev/null)" = "$lab_modules" ] ||
+		(lab_fetch_kernel) || [ -e "$cache/kernel/version" ]
+}
+
+lab_fetch_kernel() {
+	local package work kernel why
 	package=$(apt-cache depends linux-image-amd64 2>/dev/null |
 		awk '/Depends: linux-image/ { print $2; exit }')
 	[ -n "$package" ] || lab_lacks "apt knows no linux-image-amd64:" \
 		"run apt-get update."
-	echo "Fetching $package ..." >&2
 	work=$(mktemp -d "$cache/kernel.XXXXXX")
-	chmod 755 "$work"
-	(cd "$work" && apt-get -qq download "$package" 2>apt.log) ||
-		lab_lacks "$package cannot be fetched:" \
-			"$(grep '^E:' "$work/apt.log" | head -n 1)"
-	dpkg -x "$work"/*.deb "$work/all" || return
+	lab_fetch "$work" "$package" || {
+		why=$(grep '^E:' "$work/apt.log" | head -n 1)
+		rm -rf "$work"
+		lab_lacks "$package cannot be fetched: $why"
+	}
 	kernel=$(basename "$work"/all/lib/modules/*)
 	depmod -b "$work/all" "$kernel" || return
 	mkdir -p "$work/kernel"
-	cp "$work/all/boot/vmlinuz-$kernel" "$work/kernel/vmlinuz"
+	lab_unpack_kernel "$work/all/boot/vmlinuz-$kernel" \
+		"$work/kernel/vmlinux"
 	lab_copy_modules "$work/all" "$kernel" "$work/kernel" || return
 	cp "$work/all/lib/modules/$kernel"/modules.{order,builtin}* \
 		"$work/kernel/lib/modules/$kernel/"
 	depmod -b "$work/kernel" "$kernel" || return
+	echo "$lab_modules" >"$work/kernel/wanted"
 	echo "$kernel" >"$work/kernel/version"
 	rm -rf "$cache/kernel"
 	mv "$work/kernel" "$cache/kernel"
 	rm -rf "$work"
+}
+
+# What is needed to build modules for exactly that kernel.  A kernel that was
+# cached long ago may have left the archive: then the newest, with its own.
+# Without a network and without headers in the cache the lab works all the same,
+# but for the guest module, and the tests of that say so.
+lab_build_headers() {
+	lab_headers_fit || lab_fetch_headers ||
+		{ (lab_fetch_kernel) && lab_fetch_headers; } ||
+		echo "lab: no headers of the kernel, so no guest module" >&2
+}
+
+lab_headers_fit() {
+	cmp -s "$cache/headers/version" "$cache/kernel/version"
+}
+
+lab_fetch_headers() {
+	local kernel work kbuild tree
+	kernel=$(cat "$cache/kernel/version")
+	kbuild=$(apt-cache depends "linux-headers-$kernel" 2>/dev/null |
+		awk '/Depends: linux-kbuild/ { print $2; exit }')
+	[ -n "$kbuild" ] || return
+	work=$(mktemp -d "$cache/headers.XXXXXX")
+	lab_fetch "$work" "linux-headers-$kernel" \
+		"linux-headers-${kernel%-amd64}-common" "$kbuild" || {
+		grep '^E:' "$work/apt.log" >&2
+		rm -rf "$work"
+		return 1
+	}
+	# Its only absolute path.
+	tree=$work/all/usr/src/linux-headers-$kernel
+	# shellcheck disable=SC2016 # for make
+	sed -i 's,^include /usr/src/,include $(dir $(lastword $(MAKEFILE_LIST)))../,' \
+		"$tree/Makefile"
+	echo "$kernel" >"$work/all/version"
+	rm -rf "$cache/headers"
+	mv "$work/all" "$cache/headers"
+	rm -rf "$work"
+}
+
+# colod's module for guests, and one for tests.
+lab_build_modules() {
+	lab_build_module "$lab_top/resume/guest-linux" colod-guest &&
+		lab_build_module "$lab_src/stuck" lab-stuck
+}
+
+lab_build_module() {	# source folder, name
+	local work=$cache/$2.work made=$cache/$2.ko kernel
+	lab_headers_fit || {
+		rm -f "$made"
+		return 0
+	}
+	lab_fresh "$made" "$1" "$cache/headers/version" && return
+	kernel=$(cat "$cache/kernel/version")
+	rm -rf "$work"
+	mkdir "$work"
+	cp "$1"/*.[ch] "$1/Kbuild" "$1/Makefile" "$work/"
+	# The caller may be make itself, with variables of its own.
+	env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS -u CC -u CFLAGS -u LDFLAGS \
+		make -C "$work" KDIR="$(realpath "$cache")/headers/usr/src/linux-headers-$kernel" \
+		>"$work/log" 2>&1 || {
+		cat "$work/log" >&2
+		return 1
+	}
+	strip --strip-debug -o "$made" "$work/$2.ko" && rm -rf "$work"
+}
+
+# The kernel as an ELF file, out of its bzImage, whose header says where it is
+# packed (Linux, Documentation/arch/x86/boot.rst).  An emulated host would take
+# 10 s to unpack it, for each guest and at each boot.
+lab_unpack_kernel() {	# bzImage, ELF
+	local sectors offset length
+	sectors=$(od -An -tu1 -j $((0x1f1)) -N 1 "$1")
+	offset=$(od -An -tu4 -j $((0x248)) -N 4 "$1")
+	length=$(od -An -tu4 -j $((0x24c)) -N 4 "$1")
+	# The last four bytes are not xz's: the length when unpacked.
+	tail -c "+$(((sectors + 1) * 512 + offset + 1))" "$1" |
+		head -c $((length - 4)) | xz -dc >"$2"
 }
 
 lab_copy_modules() {	# from, kernel version, to
@@ -141,20 +279,24 @@ lab_busybox() {	# root
 }
 
 lab_pack() {	# root, archive
-	(cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet) | gzip -1 >"$2.new" &&
+	(cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet) >"$2.new" &&
 		mv "$2.new" "$2"
 }
 
 lab_build_guest() {
-	local root=$cache/guest.root made=$cache/guest.cpio.gz how
-	lab_fresh "$made" "$cache/bin/guest-check" "$lab_src/guest-init" \
-		"$cache/kernel/version" && return
+	local root=$cache/guest.root made=$cache/guest.cpio how modules=()
+	[ ! -e "$cache/colod-guest.ko" ] ||
+		modules=("$cache/colod-guest.ko" "$cache/lab-stuck.ko")
+	lab_fresh "$made" "$cache/bin/"{guest-check,guest-order,numbered} \
+		"$lab_src/guest-init" "$cache/kernel/version" \
+		"${modules[@]}" && return
 	rm -rf "$root"
 	lab_busybox "$root"
 	mkdir -p "$root/modules"
 	find "$cache/kernel/lib" \( -name xen-blkfront.ko -o \
 		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
-	cp "$cache/bin/guest-check" "$root/bin/"
+	[ ${#modules[@]} -eq 0 ] || cp "${modules[@]}" "$root/modules/"
+	cp "$cache/bin/"{guest-check,guest-order,numbered} "$root/bin/"
 	install -m 755 "$lab_src/guest-init" "$root/init"
 	for how in poweroff reboot; do
 		printf '#!/bin/sh\nexec /bin/busybox %s -f\n' $how >"$root/sbin/$how"
@@ -165,9 +307,10 @@ lab_build_guest() {
 }
 
 lab_build_dom0() {
-	local root=$cache/dom0.root made=$cache/dom0.cpio.gz t tools=()
-	lab_fresh "$made" "$cache/guest.cpio.gz" "$cache/bin/agent" \
-		"$cache/bin/follow" "$lab_src/dom0-init" "$lab_src/hotplug" \
+	local root=$cache/dom0.root made=$cache/dom0.cpio t tools=()
+	lab_fresh "$made" "$cache/guest.cpio" "$cache/bin/agent" \
+		"$cache/bin/"{follow,numbered,evtchn} \
+		"$lab_src/dom0-init" "$lab_src/hotplug" \
 		"$xen_bin/xl" "$lab_src/build.sh" && return
 	rm -rf "$root"
 	lab_busybox "$root"
@@ -177,19 +320,21 @@ lab_build_dom0() {
 		tools+=("$xen_bin/$t")
 		ln -sf "$xen_bin/$t" "$root/bin/$t"
 	done
-	for t in ls read write rm list watch; do
+	for t in ls read write rm list watch chmod; do
 		[ -x "/usr/bin/xenstore-$t" ] || continue
 		tools+=("/usr/bin/xenstore-$t")
 		ln -sf "/usr/bin/xenstore-$t" "$root/bin/xenstore-$t"
 	done
-	lab_copy_programs "$root" "${tools[@]}" || return
+	t=$(realpath "$cache/bin/evtchn")
+	lab_copy_programs "$root" "${tools[@]}" "$t" || return
+	mv "$root$t" "$root/bin/"
 	# Found by name at run time: pthread_cancel needs it.
 	t=$("${CC:-gcc}" -print-file-name=libgcc_s.so.1)
 	cp -L "$t" "$root$(dirname "$(ldd "$xen_bin/xl" |
 		awk '/libc\.so/ { print $3 }')")/"
 	cp -R "$cache/kernel/lib" "$root/"
-	cp "$cache/kernel/vmlinuz" "$cache/guest.cpio.gz" "$root/guest/"
-	cp "$cache/bin/agent" "$cache/bin/follow" "$root/bin/"
+	cp "$cache/kernel/vmlinux" "$cache/guest.cpio" "$root/guest/"
+	cp "$cache/bin/"{agent,follow,numbered} "$root/bin/"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-vif"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-disk"
 	install -m 755 "$lab_src/dom0-init" "$root/init"
@@ -207,8 +352,8 @@ lab_certs() {	# folder
 # colod with certificates of two authorities: /certs, and /other-certs for the
 # tests in which the peer is a stranger.
 lab_build_colod() {
-	local root=$cache/colod.root made=$cache/colod.cpio.gz f
-	lab_fresh "$made" "$COLOD" "$cache/dom0.cpio.gz" && return
+	local root=$cache/colod.root made=$cache/colod.cpio f
+	lab_fresh "$made" "$COLOD" "$cache/dom0.cpio" && return
 	rm -rf "$root"
 	mkdir -p "$root/bin"
 	lab_copy_programs "$root" "$COLOD" || return
@@ -227,8 +372,10 @@ lab_build() {
 	mkdir -p "$cache"
 	(
 		flock 9
-		lab_build_programs && lab_build_kernel && lab_build_guest &&
-			lab_build_dom0 && lab_build_colod || exit
+		lab_build_programs && lab_build_qemu && lab_build_kernel &&
+			lab_build_headers && lab_build_modules &&
+			lab_build_guest && lab_build_dom0 &&
+			lab_build_colod || exit
 		lab_fresh "$cache/xen.elf" "$xen_gz" ||
 			gunzip -c "$xen_gz" >"$cache/xen.elf"
 	) 9>"$cache/lock"

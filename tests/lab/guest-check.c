@@ -2,25 +2,29 @@
 /*
  * The guest's own witness, run inside the protected guest.
  *
- *	guest-check MIB PAGES_PER_SECOND [BLOCK_DEVICE]
+ *	guest-check MIB PAGES_PER_SECOND TURN_US [BLOCK_DEVICE]
  *
  * Fills MIB of memory with pages that prove themselves, rewrites them at the
- * given rate, verifies them all again and again, and prints a line every 200
- * ms.  A page carries its own number, the version of its last write and of
- * each of its eight parts; every other word follows from these.  A table
- * elsewhere knows the last version of each page and a third place the sum of
- * that table: a page that is stale, torn, or of another page does not match,
+ * given rate, verifies them all again and again, turn by turn, and prints a
+ * line every 25 turns.  A page carries its own number, the version of its last
+ * write and of each of its eight parts; every other word follows from these.  A
+ * table elsewhere knows the last version of each page and a third place the sum
+ * of that table: a page that is stale, torn, or of another page does not match,
  * and neither does a set of pages that went stale together with the table.
  *
- * Pauses are gaps between two turns of the loop longer than 20 ms, each printed
- * once.  Time is CLOCK_BOOTTIME: the one monotonic clock of Linux that goes on
- * while the guest is suspended, and across a failover, where the guest reads
- * the new host's wall clock.  What it gains over CLOCK_MONOTONIC is the time
- * the virtual CPU stood still; each such jump is counted as a suspend.
+ * Pauses are gaps between two turns of the loop longer than two and a half
+ * turns, each printed once.  Time is CLOCK_BOOTTIME: the one monotonic clock of
+ * Linux that goes on while the guest is suspended, and across a failover, where
+ * the guest reads the new host's wall clock.  What it gains over
+ * CLOCK_MONOTONIC is the time the virtual CPU stood still; each such jump is
+ * counted as a suspend.
  *
- * A child process writes a block to the disk ten times a second and reads it
+ * A child process writes a block to the disk four times a second and reads it
  * back past the cache.  A line "poweroff", "reboot" or "crash" on standard
- * input does that.  Nothing here depends on the host; one thread a process.
+ * input does that; "run COMMAND" runs a command by the shell in a process of
+ * its own, while the checks go on, and prints its output line by line as "run:
+ * LINE" and last "run: ended with status N".  free_kb is the guest's free
+ * memory.  Nothing here depends on the host; one thread a process.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -31,6 +35,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/reboot.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,13 +46,10 @@ enum {
 	HEADER = 16,
 	PART_WORDS = (WORDS - HEADER) / PARTS,
 	VERIFY_PER_TURN = 24,
-	/* Each sleep costs the emulated host a millisecond: few of them. */
-	TURN_US = 8000,
-	/* Under emulation a turn itself takes up to 18 ms now and then. */
-	GAP_US = 20000,
-	REPORT_US = 200000,
+	REPORT_TURNS = 25,
 	GAPS_KEPT = 255,
 	GAPS_A_LINE = 16,
+	LINE = 1024,
 	/* A suspend stops the clock for longer than two readings take. */
 	STOPPED_US = 1000,
 	READINGS = 8,
@@ -81,6 +83,7 @@ struct check {
 };
 
 struct pauses {
+	uint64_t least_us; /* what is less is no pause */
 	uint64_t last_us;
 	int64_t last_stopped_us;
 	uint64_t total, worst_us;
@@ -201,8 +204,12 @@ static void write_some(struct check *c, uint64_t pages)
 	}
 }
 
-/* How far CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, and the former itself. */
-static int64_t stopped_us(uint64_t *now_us)
+/*
+ * How far CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC, and the former itself.
+ * Where no moment is undisturbed, as on a busy host, what was known before: a
+ * suspend is still seen at the next one that is.
+ */
+static int64_t stopped_us(int64_t known_us, uint64_t *now_us)
 {
 	uint64_t before, after;
 	int readings = 0;
@@ -212,20 +219,21 @@ static int64_t stopped_us(uint64_t *now_us)
 		*now_us = clock_us(CLOCK_BOOTTIME);
 		after = clock_us(CLOCK_MONOTONIC);
 	} while (after - before > STOPPED_US / 2 && ++readings < READINGS);
-	return (int64_t)(*now_us - before);
+	return after - before > STOPPED_US / 2 ? known_us
+					       : (int64_t)(*now_us - before);
 }
 
 static uint64_t note_pause(struct pauses *p)
 {
 	uint64_t now;
-	int64_t stopped = stopped_us(&now);
+	int64_t stopped = stopped_us(p->last_stopped_us, &now);
 	uint64_t gap = now - p->last_us;
 
 	if (stopped > p->last_stopped_us + STOPPED_US) {
 		p->suspends++;
 		p->stopped_us = stopped - p->last_stopped_us;
 	}
-	if (gap > GAP_US) {
+	if (gap > p->least_us) {
 		p->kept_us[p->total++ % GAPS_KEPT] = (uint32_t)gap;
 		if (gap > p->worst_us)
 			p->worst_us = gap;
@@ -256,40 +264,89 @@ static uint32_t median_us(const struct pauses *p)
 	return sorted[n / 2];
 }
 
+/* MemFree of /proc/meminfo: without caches, so that what is lost shows. */
+static long free_kb(void)
+{
+	static int fd = -1;
+	char text[256];
+	const char *at;
+	ssize_t n;
+
+	if (fd < 0)
+		fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	if (n <= 0)
+		return -1;
+	text[n] = '\0';
+	at = strstr(text, "MemFree:");
+	return at ? strtol(at + strlen("MemFree:"), NULL, 10) : -1;
+}
+
 static void report(const struct check *c, struct pauses *p)
 {
 	static uint64_t line;
 
 	printf("check line=%lu count=%lu up_us=%lu verified=%lu passes=%lu "
 	       "errors=%lu gaps=%lu median_us=%u worst_us=%lu suspends=%lu "
-	       "stopped_us=%ld disk=%lu disk_errors=%lu gaps_us=",
+	       "stopped_us=%ld disk=%lu disk_errors=%lu free_kb=%ld gaps_us=",
 	       ++line, c->version, p->last_us, c->verified, c->passes,
 	       c->errors, p->total, median_us(p), p->worst_us, p->suspends,
-	       p->stopped_us, c->disk->writes, c->disk->errors);
+	       p->stopped_us, c->disk->writes, c->disk->errors, free_kb());
 	for (unsigned i = 0; i < p->line_count; i++)
 		printf("%s%u", i ? "," : "", p->line_us[i]);
 	printf("\n");
 	p->line_count = 0;
 }
 
+/* In a process of its own; each line goes out whole, among the reports. */
+static void run(const char *command)
+{
+	char line[LINE + 32];
+	FILE *out;
+
+	if (fork() != 0)
+		return;
+	snprintf(line, sizeof(line), "exec </dev/null 2>&1; %s", command);
+	out = popen(line, "r");
+	while (out && fgets(line, sizeof(line), out)) {
+		line[strcspn(line, "\r\n")] = '\0';
+		printf("run: %s\n", line);
+	}
+	printf("run: ended with status %d\n",
+	       out ? WEXITSTATUS(pclose(out)) : -1);
+	fflush(stdout);
+	_exit(0);
+}
+
+static void obey_line(char *line)
+{
+	if (strncmp(line, "run ", 4) == 0)
+		run(line + 4);
+	else if (strstr(line, "poweroff"))
+		execl("/sbin/poweroff", "poweroff", (char *)NULL);
+	else if (strstr(line, "reboot"))
+		execl("/sbin/reboot", "reboot", (char *)NULL);
+	else if (strstr(line, "crash"))
+		execl("/sbin/crash", "crash", (char *)NULL);
+}
+
+/* The console hands lines over one by one. */
 static void obey(void)
 {
 	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
-	char word[64];
+	char line[LINE];
 	ssize_t n;
 
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
 	if (poll(&in, 1, 0) != 1 || !(in.revents & POLLIN))
 		return;
-	n = read(STDIN_FILENO, word, sizeof(word) - 1);
+	n = read(STDIN_FILENO, line, sizeof(line) - 1);
 	if (n <= 0)
 		return;
-	word[n] = '\0';
-	if (strstr(word, "poweroff"))
-		execl("/sbin/poweroff", "poweroff", (char *)NULL);
-	if (strstr(word, "reboot"))
-		execl("/sbin/reboot", "reboot", (char *)NULL);
-	if (strstr(word, "crash"))
-		execl("/sbin/crash", "crash", (char *)NULL);
+	line[n] = '\0';
+	line[strcspn(line, "\r\n")] = '\0';
+	obey_line(line);
 }
 
 /* A block that was just written must read back, from the disk itself. */
@@ -329,7 +386,7 @@ static void disk_loop(const char *path, struct disk_count *count)
 	}
 	for (;;) {
 		disk_turn(fd, block, count);
-		usleep(100000);
+		usleep(250000);
 	}
 }
 
@@ -345,26 +402,30 @@ static void *memory(size_t bytes, int kind)
 	return m;
 }
 
-static void loop(struct check *c, uint64_t rate)
+/*
+ * Each sleep costs the emulated host a millisecond or more.  A turn itself
+ * takes 18 ms there now and then, where it should take 8.
+ */
+static void loop(struct check *c, uint64_t rate, uint64_t turn_us)
 {
-	struct pauses p = { 0 };
+	struct pauses p = { .least_us = turn_us * 5 / 2 };
 	uint64_t owed_us = 0, reported_us = 0;
 
-	p.last_stopped_us = stopped_us(&p.last_us);
+	p.last_stopped_us = stopped_us(0, &p.last_us);
 	for (;;) {
 		uint64_t gap = note_pause(&p);
 
 		/* What a pause kept from being written is not made up for. */
-		owed_us += gap < 20000 ? gap : 20000;
+		owed_us += gap < p.least_us ? gap : p.least_us;
 		write_some(c, owed_us * rate / 1000000);
 		owed_us -= owed_us * rate / 1000000 * 1000000 / rate;
 		verify_some(c);
 		obey();
-		if (p.last_us - reported_us >= REPORT_US) {
+		if (p.last_us - reported_us >= REPORT_TURNS * turn_us) {
 			report(c, &p);
 			reported_us = p.last_us;
 		}
-		usleep(TURN_US);
+		usleep((useconds_t)turn_us);
 	}
 }
 
@@ -372,20 +433,21 @@ int main(int argc, char **argv)
 {
 	struct check c = { .random = 1 };
 	uint64_t rate = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+	uint64_t turn_us = argc > 3 ? strtoull(argv[3], NULL, 10) : 0;
 
 	c.count = argc > 1 ? strtoull(argv[1], NULL, 10) << 20 >> 12 : 0;
-	if (c.count == 0 || rate == 0) {
+	if (c.count == 0 || rate == 0 || turn_us == 0) {
 		fprintf(stderr, "usage: guest-check MIB PAGES_PER_SECOND "
-				"[BLOCK_DEVICE]\n");
+				"TURN_US [BLOCK_DEVICE]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	c.disk = memory(sizeof(*c.disk), MAP_SHARED);
-	if (argc > 3 && fork() == 0)
-		disk_loop(argv[3], c.disk);
+	if (argc > 4 && fork() == 0)
+		disk_loop(argv[4], c.disk);
 	c.pages = memory(c.count * PAGE, MAP_PRIVATE);
 	c.last_version = memory(c.count * sizeof(*c.last_version), MAP_PRIVATE);
 	for (uint64_t n = 0; n < c.count; n++)
 		rewrite(&c, n, true);
-	loop(&c, rate);
+	loop(&c, rate, turn_us);
 }

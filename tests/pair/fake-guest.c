@@ -26,6 +26,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +36,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "resume/guest.h"
 #include "stream/records.h"
 
@@ -50,7 +52,7 @@ struct guest_source {
 	struct page *memory;
 	struct page *shadow; /* as of the last capture */
 	pthread_t thread;
-	pthread_mutex_t running; /* held by the thread while it writes */
+	sem_t running; /* taken by the thread while it writes */
 	bool suspended;
 	bool ballooned;
 	atomic_bool ending;
@@ -115,6 +117,16 @@ static enum guest_status status_by_fate(void)
 					 : GUEST_RUNNING;
 }
 
+/*
+ * A semaphore and not a mutex: the thread that suspends the guest need not be
+ * the one that closes it.
+ */
+static void take(struct guest_source *s)
+{
+	while (sem_wait(&s->running) && errno == EINTR)
+		;
+}
+
 /* --- source ------------------------------------------------------------- */
 
 /* Of one width, so that a reader never finds the rest of a longer one. */
@@ -144,7 +156,7 @@ static void *guest_main(void *arg)
 	unsigned int seed = 1;
 
 	while (!s->ending) {
-		pthread_mutex_lock(&s->running);
+		take(s);
 		for (n = 0; n < writes; n++)
 			write_page(s->memory,
 				   1 + (size_t)rand_r(&seed) % (s->pages - 1));
@@ -153,17 +165,20 @@ static void *guest_main(void *arg)
 			longest_us = now_us - before_us;
 		before_us = now_us;
 		write_pulse(pulse, s->memory[0].version, longest_us);
-		pthread_mutex_unlock(&s->running);
+		sem_post(&s->running);
 		clock_sleep_us(1000);
 	}
 	return NULL;
 }
 
-static int source_open(const char *words, struct guest_source **out,
-		       struct guest_error *err)
+static int source_open(const char *words, const char *run_dir,
+		       const struct guest_manner *manner,
+		       struct guest_source **out, struct guest_error *err)
 {
 	struct guest_source *s;
 
+	(void)run_dir;
+	(void)manner;
 	if (strcmp(words, "fake") != 0) {
 		guest_error_set(err, "there is no guest '%s'", words);
 		return -ENOENT;
@@ -172,7 +187,7 @@ static int source_open(const char *words, struct guest_source **out,
 	s->pages = wanted("FAKE_MIB", 4) << 8;
 	s->memory = calloc(s->pages, PAGE);
 	s->shadow = calloc(s->pages, PAGE);
-	pthread_mutex_init(&s->running, NULL);
+	sem_init(&s->running, 0, 1);
 	pthread_create(&s->thread, NULL, guest_main, s);
 	*out = s;
 	return 0;
@@ -205,7 +220,7 @@ static int suspend(struct guest_source *s, uint64_t timeout_us)
 		clock_sleep_us(timeout_us);
 		return -ETIMEDOUT;
 	}
-	pthread_mutex_lock(&s->running);
+	take(s);
 	s->suspended = true;
 	return 0;
 }
@@ -233,7 +248,7 @@ static int send_image(struct guest_source *s, int fd, struct guest_error *err)
 		n = send(fd, at, left < 65536 ? left : 65536, MSG_NOSIGNAL);
 		if (n <= 0) {
 			s->suspended = false;
-			pthread_mutex_unlock(&s->running);
+			sem_post(&s->running);
 			guest_error_set(err, "the reader went away");
 			return -EPIPE;
 		}
@@ -258,6 +273,7 @@ static int capture(struct guest_source *s, struct epoch *e)
 	struct cursor c = cursor_over(e->state, e->state_capacity);
 	char word[16];
 	size_t i, k;
+	int fault;
 
 	fate(word);
 	if (!strcmp(word, "balloon") && !s->ballooned) {
@@ -282,6 +298,9 @@ static int capture(struct guest_source *s, struct epoch *e)
 		memcpy(e->pages + e->page_count * PAGE, &s->memory[i], PAGE);
 		e->page_count++;
 	}
+	fault = fault_at(FAULT_MID_CAPTURE);
+	if (fault)
+		return fault;
 	memcpy(record_put(&c, WIRE_RECORD_HVM_CONTEXT, 8),
 	       &s->memory[0].version, 8);
 	e->state_bytes = (size_t)(c.at - e->state);
@@ -294,7 +313,7 @@ static int resume(struct guest_source *s, enum guest_resume kind)
 	(void)kind;
 	if (s->suspended) {
 		s->suspended = false;
-		pthread_mutex_unlock(&s->running);
+		sem_post(&s->running);
 	}
 	return 0;
 }
@@ -344,11 +363,12 @@ static void source_close(struct guest_source *s)
 	free(s);
 }
 
-static int rescue(const char *words, uint64_t patience_us)
+static int rescue(const char *words, const char *run_dir, uint64_t patience_us)
 {
 	const char *path = getenv("FAKE_RESCUED");
 	FILE *f = path ? fopen(path, "w") : NULL;
 
+	(void)run_dir;
 	(void)patience_us;
 	if (f) {
 		fprintf(f, "%s\n", words);
@@ -395,13 +415,14 @@ static void standby_close(struct guest_standby *s)
 	free(s);
 }
 
-static int build(const struct guest_description *d, int fd,
+static int build(const struct guest_description *d, const char *run_dir, int fd,
 		 struct guest_standby **out, struct guest_error *err)
 {
 	struct guest_standby *s = calloc(1, sizeof(*s));
 	size_t got = 0;
 	ssize_t n;
 
+	(void)run_dir;
 	s->pages = d->ram_bytes / PAGE;
 	s->memory = calloc(s->pages, PAGE);
 	while ((n = read(fd, (char *)s->memory + got, s->pages * PAGE - got)) >
@@ -473,8 +494,13 @@ static int activate(struct guest_standby *s, struct guest_error *err)
 {
 	char line[200];
 
+	int fault;
+
 	if (!verify(s, line, sizeof(line)))
 		guest_error_set(err, "%s", line);
+	fault = fault_at(FAULT_MID_ACTIVATE);
+	if (fault)
+		return fault;
 	result(line);
 	return err->text[0] ? -EIO : 0;
 }
@@ -505,14 +531,16 @@ static void standby_destroy(struct guest_standby *s)
 	standby_close(s);
 }
 
-static int sweep(void)
+static int sweep(const char *run_dir)
 {
+	(void)run_dir;
 	return 0;
 }
 
 static const struct guest_standby_ops standby_ops = {
 	.name = "fake",
 	.kind = WIRE_GUEST_EMBEDDED,
+	.processors = WIRE_RECORD_HVM_CONTEXT,
 	.build = build,
 	.apply = apply,
 	.activate = activate,
@@ -529,13 +557,12 @@ static void probe(guest_fact_fn *fact, void *arg)
 	fact(arg, "fake guest", "for tests", true);
 }
 
-static const struct guest_kind guest_fake = { &source_ops, &standby_ops,
-					      probe };
+static const struct guest_kind guest_fake = {
+	.prefix = "fake:",
+	.name = guest_plain_name,
+	.source = &source_ops,
+	.standby = &standby_ops,
+	.probe = probe,
+};
 
 const struct guest_kind *const guest_kinds[] = { &guest_fake, NULL };
-
-const struct guest_kind *guest_kind_of_words(const char *words)
-{
-	(void)words;
-	return &guest_fake;
-}

@@ -6,7 +6,8 @@
 # Host a is the primary, host b the secondary: each one process of colod-fake
 # with a run directory, a log and a status file of its own in $dir.  Nothing
 # waits for a fixed time where it can wait for something to happen; every wait
-# has an end.  Whatever way the test ends, the processes it started are gone,
+# has an end, which is far away, and the daemons' own time-outs are $slow times
+# as long where a sanitizer makes the programs slow.  Whatever way the test ends, the processes it started are gone,
 # by their ids; a test that failed prints the logs and keeps the folder.
 #
 # COLOD_PAIR_KEEP=1 keeps the folder in any case.
@@ -18,7 +19,11 @@ export LC_ALL=C
 
 name=$(basename "$0" .test)
 colod=${COLOD_FAKE:-${abs_top_builddir:-.}/tests/pair/colod-fake}
-patience=${COLOD_PAIR_PATIENCE:-20} # seconds, for what should take none
+sanitized() { ldd "$colod" | grep -qE "lib[at]san"; }
+
+slow=1
+! sanitized || slow=3
+patience=${COLOD_PAIR_PATIENCE:-$((60 * slow))} # seconds, for what should take none
 dir=
 port=
 peer_port= # where a primary finds the secondary, if not there
@@ -26,8 +31,11 @@ declare -A pid=([a]='' [b]='')
 declare -a others=() # helpers and orphaned guards
 
 # A busy machine may hold up a process for some hundred milliseconds, which is
-# not what these tests are about: a second of silence is a loss.
-timing=(--heartbeat=50 --lost-after=20)
+# not what these tests are about.
+silence() {	# heartbeat in ms, how many are missed: that is a loss
+	timing=(--heartbeat="$1" --lost-after=$(($2 * slow)))
+}
+silence 50 40
 
 say() { echo "$name: $*"; }
 
@@ -48,22 +56,8 @@ needs() {
 	done
 }
 
-# --- time ------------------------------------------------------------------
-
-now_ms() { echo $((${EPOCHREALTIME/./} / 1000)); }
-
-within() {	# seconds command...: until it succeeds
-	local end=$(($(now_ms) + $1 * 1000))
-	shift
-	until "$@"; do
-		[ "$(now_ms)" -lt $end ] || return 1
-		sleep 0.02
-	done
-}
-
-until_true() {	# command...
-	within "$patience" "$@" || fail "waited in vain for: $*"
-}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/../within.sh"
 
 # --- what a host says ------------------------------------------------------
 
@@ -71,24 +65,32 @@ status() {	# host
 	"$colod" status --run-dir "$dir/$1" --json 2>>"$dir/$1.status.log"
 }
 
-value() {	# host key: the first of this name in its status
-	status "$1" | sed -n 's/^.*"role"/"role"/
-		s/"'"$2"'":/\n/
-		s/^[^\n]*\n"\{0,1\}\([^",}]*\).*/\1/p'
+# $found: the first value of this name in its status, or nothing.
+find_value() {	# host key
+	local json expression="\"$2\": *\"?([^\",}]*)"
+	json=$(status "$1")
+	found=
+	[[ "\"role\"${json##*\"role\"}" =~ $expression ]] &&
+		found=${BASH_REMATCH[1]}
+	return 0
+}
+
+value() {	# host key
+	find_value "$1" "$2"
+	[ -z "$found" ] || echo "$found"
 }
 
 state_is() {	# host state...
-	local host=$1 is
+	local host=$1
 	shift
-	is=$(value "$host" state)
-	case " $* " in *" $is "*) return 0 ;; esac
+	find_value "$host" state
+	case " $* " in *" $found "*) return 0 ;; esac
 	return 1
 }
 
 at_least() {	# host key number
-	local is
-	is=$(value "$1" "$2")
-	[ -n "$is" ] && [ "$is" -ge "$3" ]
+	find_value "$1" "$2"
+	[ -n "$found" ] && [ "$found" -ge "$3" ]
 }
 
 logged() {	# host pattern: in its log
@@ -99,20 +101,19 @@ logged_times() {	# host count pattern
 	[ "$(grep -c -e "$3" "$dir/$1.log")" -ge "$2" ]
 }
 
-said() {	# host pattern: must be in its log by now
-	logged "$1" "$2" || fail "host $1 has not said: $2"
+# What is said of a thing comes at the same time, so perhaps a moment later.
+said() {	# host pattern
+	within "$patience" logged "$1" "$2" || fail "host $1 has not said: $2"
 }
 
 # --- processes -------------------------------------------------------------
 
 alive() {	# pid: not even a zombie is
 	[ -n "$1" ] && kill -0 "$1" 2>/dev/null &&
-		! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
+		grep -q '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" 2>/dev/null
 }
 
 gone() { ! alive "$1"; }
-
-sanitized() { ldd "$colod" | grep -q libasan; }
 
 guard_of() {	# pid: of a primary
 	tr ' ' '\n' <"/proc/$1/task/$1/children" 2>/dev/null | sed -n 1p
@@ -150,6 +151,11 @@ primary() {	# options
 	run_host a primary "${cert_a[@]}" --run-dir "$dir/a" \
 		"${timing[@]}" --interval=20 --retry=200 "$@" \
 		fake "127.0.0.1:${peer_port:-$port}"
+}
+
+drill() {	# host spec
+	"$colod" drill --run-dir "$dir/$1" "$2" >>"$dir/$1.drill" ||
+		fail "host $1 does not obey: drill $2"
 }
 
 # The usual beginning: both, and epochs flow.
@@ -249,6 +255,40 @@ took_over_from() {	# epoch: the last whose acknowledgement was seen
 	say "runs from epoch $epoch ($1 was seen acknowledged)"
 }
 
+# --- many pairs at once ----------------------------------------------------
+
+run_one() {	# program operands
+	local log
+	log=$(mktemp "$dir/XXXXXX.out")
+	if ! "$@" >"$log" 2>&1; then
+		echo "${*:2}" >>"$dir/failed"
+		{
+			echo "=== ${*:2}"
+			cat "$log"
+		} >&2
+	fi
+}
+
+# Runs PROGRAM once for each line of operands on standard input.  They mostly
+# wait, so there may be more of them than processors; under a sanitizer they
+# work, and would make each other late.
+many() {	# program
+	local words running=0 jobs=14
+	! sanitized || jobs=5
+	while read -r words; do
+		if [ $running -ge "${COLOD_PAIR_JOBS:-$jobs}" ]; then
+			wait -n
+			running=$((running - 1))
+		fi
+		# shellcheck disable=SC2086 # several words
+		run_one "$1" $words </dev/null &
+		running=$((running + 1))
+	done
+	wait
+	[ ! -e "$dir/failed" ] ||
+		fail "these: $(paste -sd, "$dir/failed")"
+}
+
 # --- beginning and end -----------------------------------------------------
 
 # An invariant or a sanitizer that spoke up, in whichever process.
@@ -280,7 +320,7 @@ pair_end() {
 		! alive "$p" || kill -KILL "$p"
 	done
 	for p in "${others[@]}"; do
-		within 5 gone "$p"
+		within 30 gone "$p"
 	done
 	if [ $status = 0 ] && complaints; then
 		status=1

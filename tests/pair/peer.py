@@ -37,7 +37,7 @@ REASONS = ("ENDED", "POWEROFF", "REBOOT", "CRASH", "VERSION", "BUSY",
 PRIMARY, SECONDARY = 1, 2
 GUEST_PAGES = 16
 PAGE_BYTES = 4096
-PATIENCE_S = 20
+PATIENCE_S = 120
 BEAT_S = 0.05
 
 
@@ -150,7 +150,7 @@ def context(prefix, server):
     return ctx
 
 
-def hello(role, version=1, inflight=2):
+def hello(role, version=2, inflight=2):
     host = b"python"
     return struct.pack("<8sHHIIIQQII", b"COLOD\r\n\x1a", version, role, 262144,
                        inflight, int(BEAT_S * 1e6), 0, 1, len(host), 0) + host
@@ -287,14 +287,14 @@ def primary(prefix, port, scenario):
         link.send(BEGIN, b"", 1)
         return link.last_words()
     link.send(HELLO, hello(SECONDARY if scenario == "role" else PRIMARY,
-                           2 if scenario == "version" else 1))
+                           3 if scenario == "version" else 2))
     link.hello()
     if scenario in ("version", "role"):
         return link.last_words()
     link.beat()
     image = bytes(GUEST_PAGES * PAGE_BYTES)
     link.send(DOMAIN, domain())
-    link.send(IMAGE, image)
+    link.send(IMAGE, struct.pack("<II", len(image), 0) + image)
     link.send(IMAGE_END, struct.pack(
         "<QQ", len(image), 1 if scenario == "imagesum" else xxh3(image)))
     if scenario != "imagesum":
@@ -308,7 +308,7 @@ def primary(prefix, port, scenario):
 # What a secondary may do wrong.
 
 def s_version(link):
-    link.send(HELLO, hello(SECONDARY, 2))
+    link.send(HELLO, hello(SECONDARY, 3))
 
 
 def s_role(link):

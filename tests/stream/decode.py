@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 PAYLOAD_MAX = 262144
+PIECE_MAX = 262136
 PAGE_BYTES = 4096
 BATCH_PAGES = 60
 NAME_MAX = 255
@@ -53,6 +54,7 @@ REASONS = {
 }
 HVM_CONTEXT = 0x00000009
 COLOD_ADDRESSES = 0x80000C01
+COLOD_VCPUS = 0x80000C02
 
 
 class Violation(Exception):
@@ -202,7 +204,7 @@ class Decoder:
         r = Reader(payload, "HELLO")
         require(r.take(8) == b"COLOD\r\n\x1a", "HELLO: magic")
         version, = r.integers("H")
-        require(version == 1, "HELLO: version %d" % version)
+        require(version == 2, "HELLO: version %d" % version)
         role, payload_max, inflight, heartbeat = r.integers("HIII")
         features, session, name_length, reserved = r.integers("QQII")
         require(role in ROLES, "HELLO: role")
@@ -236,6 +238,7 @@ class Decoder:
         config = r.take(config_length)
         require(0 not in config, "DOMAIN: NUL in the configuration")
         r.end()
+        self.embedded = kind == 2
         self.max_gfn, self.ram_pages = max_gfn, ram // PAGE_BYTES
         return ("kind=%d ram_bytes=%d max_gfn=%#x uuid=%s name=%s "
                 "config=%016x" % (kind, ram, max_gfn, uuid.hex(), name,
@@ -243,9 +246,16 @@ class Decoder:
 
     def on_image(self, payload, _):
         self.move("IMAGE", ("IMAGE",), "IMAGE")
-        require(payload, "IMAGE: empty")
-        self.image += payload
-        return "length=%d" % len(payload)
+        r = Reader(payload, "IMAGE")
+        length, encoding = r.integers("II")
+        require(1 <= length <= PIECE_MAX, "IMAGE: length")
+        require(encoding in (0, 1), "IMAGE: encoding")
+        piece = r.take(r.left())
+        if encoding == 1:
+            piece = unzstd(bytes(piece), length)
+        require(len(piece) == length, "IMAGE: length of the piece")
+        self.image += piece
+        return "length=%d encoding=%s" % (length, ("raw", "zstd")[encoding])
 
     def on_image_end(self, payload, _):
         self.move("IMAGE_END", ("IMAGE",), "between epochs")
@@ -348,7 +358,18 @@ class Decoder:
                     "unknown mandatory record %#x" % kind)
             if kind == COLOD_ADDRESSES:
                 self.check_addresses(body)
+            if kind == COLOD_VCPUS and self.embedded:
+                self.check_vcpus(body)
             yield kind, body
+
+    @staticmethod
+    def check_vcpus(body):
+        r = Reader(body, "COLOD_VCPUS")
+        count, registers = r.integers("II")
+        require(1 <= count <= 16, "COLOD_VCPUS: count")
+        require(registers == 8, "COLOD_VCPUS: registers")
+        r.take(count * registers * 8)
+        r.end()
 
     @staticmethod
     def check_addresses(body):

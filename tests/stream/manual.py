@@ -15,6 +15,7 @@ STRUCTS = {
     "Frames": "wire_header",
     "HELLO": "wire_hello",
     "DOMAIN": "wire_domain",
+    "IMAGE": "wire_image",
     "IMAGE_END": "wire_image_end",
     "PAGES": "wire_pages",
     "STATE": "wire_record_header",
@@ -26,14 +27,14 @@ STRUCTS = {
 ENUMS = {
     "Number Role": "wire_role",
     "Number Kind": None,  # by section
-    "Number Encoding": "wire_page_encoding",
+    "Number Encoding": "wire_encoding",
     "Number Record": "wire_record",
 }
 KINDS = {"DOMAIN": "wire_guest_kind", "PAGES": "wire_page_kind"}
 PREFIX = {
     "wire_role": "WIRE_ROLE_",
     "wire_guest_kind": "WIRE_GUEST_",
-    "wire_page_encoding": "WIRE_PAGES_",
+    "wire_encoding": "WIRE_ENCODING_",
     "wire_page_kind": "WIRE_PAGE_",
     "wire_record": "WIRE_RECORD_",
 }

@@ -22,6 +22,7 @@
 #include "stream/checksum.h"
 #include "stream/epoch.h"
 #include "stream/messages.h"
+#include "stream/pieces.h"
 #include "stream/records.h"
 
 enum {
@@ -114,17 +115,33 @@ static void write_hello(enum wire_role role, const char *host)
 	write_frame(hello_encode(&h));
 }
 
+static void write_piece(struct body_encoder *e, const uint8_t *bytes,
+			size_t length)
+{
+	struct frame_buf *b = frame_buf_new(WIRE_IMAGE, 0, WIRE_PAYLOAD_MAX);
+
+	if (!b)
+		die("no memory");
+	b->length = (uint32_t)piece_encode(e, bytes, length, frame_payload(b));
+	write_frame(b);
+}
+
+/* The largest piece raw, and a small one compressed. */
 static void write_image(void)
 {
-	AUTO_FREE uint8_t *image = malloc(WIRE_PAYLOAD_MAX + 1000);
-	struct wire_image_end end = { .bytes = WIRE_PAYLOAD_MAX + 1000 };
+	AUTO_FREE uint8_t *image = malloc(WIRE_PIECE_MAX + 1000);
+	struct wire_image_end end = { .bytes = WIRE_PIECE_MAX + 1000 };
+	struct body_encoder *raw = body_encoder_new(0);
+	struct body_encoder *zstd = body_encoder_new(1);
 
-	if (!image)
+	if (!image || !raw || !zstd)
 		die("no memory");
 	for (size_t i = 0; i < end.bytes; i++)
 		image[i] = (uint8_t)(i * i >> 7);
-	write_bytes(WIRE_IMAGE, image, WIRE_PAYLOAD_MAX);
-	write_bytes(WIRE_IMAGE, image + WIRE_PAYLOAD_MAX, 1000);
+	write_piece(raw, image, WIRE_PIECE_MAX);
+	write_piece(zstd, image + WIRE_PIECE_MAX, 1000);
+	body_encoder_free(raw);
+	body_encoder_free(zstd);
 	end.checksum = hash(image, end.bytes);
 	write_frame(image_end_encode(&end));
 }

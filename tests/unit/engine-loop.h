@@ -17,7 +17,7 @@
 #include "base/clock.h"
 #include "net/loop.h"
 
-enum { LOOP_PATIENCE_US = 8 * 1000 * 1000, LOOP_LOOK_US = 500 };
+enum { LOOP_PATIENCE_US = 30 * 1000 * 1000, LOOP_LOOK_US = 500 };
 
 struct looking {
 	struct loop *loop;

@@ -76,6 +76,7 @@ static void send_frame(void *arg, struct frame_buf *b)
 	struct script *s = arg;
 	struct frame f;
 	struct wire_ack a;
+	struct bye bye;
 	const char *why;
 
 	assert_non_null(b);
@@ -89,6 +90,9 @@ static void send_frame(void *arg, struct frame_buf *b)
 		assert_int_equal(ack_decode(&f, &a, &why), 0);
 		note(s, "send ACK %" PRIu64 " applied %" PRIu64, f.epoch,
 		     a.applied);
+	} else if (b->type == WIRE_BYE) {
+		assert_int_equal(bye_decode(&f, &bye, &why), 0);
+		note(s, "send BYE %s", wire_reason_name(bye.reason));
 	} else {
 		note(s, "send %s", frame_type_name(b->type));
 	}
@@ -111,6 +115,27 @@ static unsigned int guest_jobs(const struct script *s)
 	       s->jobs[ENV_JOB_RELEASE] + s->jobs[ENV_JOB_YIELD] +
 	       s->jobs[ENV_JOB_AFTER_SHUTDOWN] + s->jobs[ENV_JOB_BUILD] +
 	       s->jobs[ENV_JOB_ACTIVATE] + s->jobs[ENV_JOB_DESTROY];
+}
+
+static void gate(void *arg, enum guest_gate order, uint64_t epoch)
+{
+	struct script *s = arg;
+
+	if (order == GUEST_GATE_RELEASE)
+		note(s, "release %" PRIu64, epoch);
+	else
+		note(s, order == GUEST_GATE_OPEN ? "open the gate"
+						 : "drop what is held");
+}
+
+static void epoch_over(void *arg, uint64_t epoch, enum env_epoch_end end,
+		       const char *why)
+{
+	struct script *s = arg;
+
+	assert_non_null(primary_epoch(&s->primary, epoch));
+	assert_int_equal(end == ENV_EPOCH_ACKNOWLEDGED, why == NULL);
+	s->over[end]++;
 }
 
 static void start_job(void *arg, enum env_job job, uint64_t epoch)
@@ -162,6 +187,8 @@ static const struct env_ops ops = {
 	.connect = connect_peer,
 	.send = send_frame,
 	.disconnect = disconnect_peer,
+	.gate = gate,
+	.epoch_over = epoch_over,
 	.job = start_job,
 	.cancel = cancel_job,
 	.finish = finish,
@@ -460,7 +487,8 @@ static void capture_ends(struct script *s, uint64_t epoch, int err,
 		struct epoch_run copy = *r;
 
 		assert_int_equal(epoch_checkpoint(&copy, &guest_ops, &g, &arena,
-						  1000, no_time),
+						  1000, GUEST_RESUME_FAST,
+						  no_time),
 				 err);
 		*r = copy;
 	}

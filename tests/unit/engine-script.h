@@ -43,6 +43,7 @@ struct script {
 	uint64_t capturing; /* the epoch of the CAPTURE under way */
 	uint64_t encoding[WIRE_INFLIGHT_MAX]; /* epochs, in order */
 	uint64_t applying[WIRE_INFLIGHT_MAX]; /* the same */
+	unsigned int over[3];		      /* enum env_epoch_end */
 	unsigned int in_flight_max;	      /* most that were ever */
 	enum { NO_LINK, CONNECTING, LINK_UP, LINK_CLOSING } link;
 	bool finished;

@@ -17,7 +17,7 @@
 #include "net-fixture.h"
 #include "net/link.h"
 
-enum { FRAMES_MAX = 256, PATIENCE_US = 8 * 1000 * 1000 };
+enum { FRAMES_MAX = 256, PATIENCE_US = 30 * 1000 * 1000 };
 
 struct rig;
 

@@ -87,7 +87,7 @@ static void test_announcement_reaches_the_world(void **state)
 	struct address_set set = { .count = 2 };
 	uint8_t frame[256], seen[4] = { 0 };
 	int fd = packets_on("world");
-	int found = 0;
+	unsigned int again = 0;
 
 	(void)state;
 	memcpy(set.at[0].mac, mac, 6);
@@ -96,20 +96,22 @@ static void test_announcement_reaches_the_world(void **state)
 	memset(set.at[1].mac, 2, 6);
 	memcpy(set.at[1].ip, ip4, 4);
 	assert_int_equal(announce("vif", mac, &set), 3);
-	while (found < 3) {
+	while (!seen[1] || !seen[2] || !seen[3]) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 		ssize_t n;
 
-		assert_int_equal(poll(&p, 1, 2000), 1);
+		/* Interfaces that have just come up drop one now and then. */
+		if (poll(&p, 1, 1000) == 0) {
+			assert_in_range(++again, 1, 20);
+			assert_int_equal(announce("vif", mac, &set), 3);
+			continue;
+		}
 		n = recv(fd, frame, sizeof(frame), 0);
 		if (n != 60 || memcmp(frame + 6, mac, 6))
 			continue;
-		found++;
-		seen[frame[21]]++;
+		assert_in_range(frame[21], 1, 3);
+		assert_in_range(++seen[frame[21]], 1, again + 1);
 	}
-	assert_int_equal(seen[1], 1);
-	assert_int_equal(seen[2], 1);
-	assert_int_equal(seen[3], 1);
 	close(fd);
 }
 

@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/unit/engine-loop.h"
@@ -345,6 +347,53 @@ static void test_closed_with_clients(void **state)
 	close(fd);
 }
 
+static void stop_loop(void *arg)
+{
+	loop_stop(arg);
+}
+
+/* Milliseconds of a processor that a second of the idle loop takes. */
+static long idle_ms(struct loop *loop)
+{
+	struct loop_timer timer = { .fn = stop_loop, .arg = loop };
+	struct timespec from, to;
+
+	loop_timer_start(loop, &timer, clock_now_us() + 1000 * 1000);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	assert_int_equal(loop_run(loop), 0);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+	return (to.tv_sec - from.tv_sec) * 1000 +
+	       (to.tv_nsec - from.tv_nsec) / 1000000;
+}
+
+/* No descriptor for it: it waits, and the loop does not run in circles. */
+static void test_no_descriptors_left(void **state)
+{
+	struct rig *r = *state;
+	struct rlimit usual, none;
+	long used_ms;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), next;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct caller c;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", r->path);
+	next = dup(fd);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+	none = usual;
+	none.rlim_cur = (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)),
+			 0);
+	used_ms = idle_ms(r->loop);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+	assert_in_range(used_ms, 0, 15);
+	c = call(r, "status");
+	assert_int_equal(c.err, 0);
+	json_decref(c.reply);
+	close(fd);
+}
+
 /* --- asking all --------------------------------------------------------- */
 
 struct asker {
@@ -359,7 +408,7 @@ static void *ask_main(void *arg)
 {
 	struct asker *a = arg;
 
-	a->count = control_ask_all(a->rig->dir, a->domain, a->replies, 4);
+	a->count = control_ask_all(a->rig->dir, a->domain, a->replies, 4, NULL);
 	a->done = true;
 	return NULL;
 }
@@ -403,14 +452,45 @@ static void test_ask_all(void **state)
 	assert_int_equal(ask(r, "db", NULL), 0);
 }
 
+/*
+ * A colod that was stopped takes no connection: nobody waits for it for ever,
+ * and nobody says that it does not exist.
+ */
+static void test_stopped_with_a_full_backlog(void **state)
+{
+	struct rig *r = *state;
+	struct control_reply replies[1];
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int in_backlog = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unsigned int silent = 0;
+	char dir[64];
+
+	snprintf(dir, sizeof(dir), "%s/stopped", r->dir);
+	assert_int_equal(mkdir(dir, 0755), 0);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/web.sock", dir);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(
+		connect(in_backlog, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(control_ask_all(dir, NULL, replies, 1, &silent), 0);
+	assert_int_equal(silent, 1);
+	close(in_backlog);
+	close(fd);
+	/* A dead one is not there at all. */
+	assert_int_equal(control_ask_all(dir, NULL, replies, 1, &silent), 0);
+	assert_int_equal(silent, 0);
+}
+
 static void test_nobody_to_ask(void **state)
 {
 	struct control_reply replies[1];
 
 	(void)state;
 	assert_int_equal(
-		control_ask_all("/nonexistent/colod", NULL, replies, 1), 0);
-	assert_int_equal(control_ask_all("/dev/null", NULL, replies, 1),
+		control_ask_all("/nonexistent/colod", NULL, replies, 1, NULL),
+		0);
+	assert_int_equal(control_ask_all("/dev/null", NULL, replies, 1, NULL),
 			 -ENOTDIR);
 }
 
@@ -433,6 +513,8 @@ int main(void)
 		TEST(test_command_in_pieces),
 		TEST(test_silent_clients),
 		TEST(test_closed_with_clients),
+		TEST(test_no_descriptors_left),
+		TEST(test_stopped_with_a_full_backlog),
 		TEST(test_ask_all),
 		TEST(test_nobody_to_ask),
 	};

@@ -78,7 +78,8 @@ static const struct guest_source_ops ops = {
 static int checkpoint(struct epoch_run *r, struct guest_source *g,
 		      struct epoch *arena)
 {
-	return epoch_checkpoint(r, &ops, g, arena, 2000, now_us);
+	return epoch_checkpoint(r, &ops, g, arena, 2000, GUEST_RESUME_FAST,
+				now_us);
 }
 
 /* One checkpoint of a new epoch; the guest runs afterwards, whatever came. */

@@ -125,11 +125,11 @@ static void test_timeout(void **state)
 	FILE *f;
 
 	fence(r, "sleep 30 & echo $! >$COLOD_TEST_DIR/pid; wait; exit 0",
-	      100 * 1000);
+	      1000 * 1000);
 	assert_int_equal(r->err, -ETIMEDOUT);
 	assert_string_equal(r->text, "it did not end in time");
-	assert_true(clock_now_us() - started >= 100 * 1000);
-	assert_true(clock_now_us() - started < 5000 * 1000);
+	assert_true(clock_now_us() - started >= 1000 * 1000);
+	assert_true(clock_now_us() - started < 25 * 1000 * 1000);
 	snprintf(path, sizeof(path), "%s/pid", r->dir);
 	f = fopen(path, "r");
 	assert_non_null(f);

@@ -24,13 +24,15 @@
 
 #include <cmocka.h>
 
-enum { WAIT_MS = 5000, QUIET_MS = 200 };
+enum { WAIT_MS = 20000, QUIET_MS = 200 };
 
 static int told = -1; /* where the fake rescue writes to */
 static int refusals;  /* how often it fails first */
 
-static int fake_rescue(const char *words, uint64_t patience_us)
+static int fake_rescue(const char *words, const char *run_dir,
+		       uint64_t patience_us)
 {
+	assert_string_equal(run_dir, "/run/of/colod");
 	ssize_t n;
 
 	(void)patience_us;
@@ -66,7 +68,7 @@ static void start(struct pair *p, void (*act)(struct guard *))
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(told_ends[0]);
 		told = told_ends[1];
-		if (guard_start(&fake, "guest", told, &g) < 0)
+		if (guard_start(&fake, "guest", "/run/of/colod", told, &g) < 0)
 			_exit(1);
 		close(told);
 		pid = guard_pid(g);
@@ -145,14 +147,38 @@ static void failing_rescue_is_tried_again(void **state)
 	finish(&p);
 }
 
+static bool is_called(pid_t pid, const char *name)
+{
+	char path[64], line[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(line, sizeof(line), f));
+	fclose(f);
+	return strcmp(line, name) == 0;
+}
+
+/* It has its name last: from then on it is ready. */
+static void is_ready(struct pair *p)
+{
+	int ms;
+
+	for (ms = 0; !is_called(p->guard, "colod-guard\n"); ms++) {
+		assert_in_range(ms, 0, WAIT_MS);
+		poll(NULL, 0, 1);
+	}
+}
+
 static void signals_do_not_end_it(void **state)
 {
 	struct pair p;
 
 	(void)state;
 	start(&p, NULL);
-	/* Until it is ready they would end it as they end any process. */
-	assert_int_equal(rescued(&p, QUIET_MS), -1);
+	/* Until then they would end it as they end any process. */
+	is_ready(&p);
 	kill(p.guard, SIGTERM);
 	kill(p.guard, SIGINT);
 	kill(p.guard, SIGHUP);
@@ -164,20 +190,12 @@ static void signals_do_not_end_it(void **state)
 
 static void it_has_a_session_and_a_name_of_its_own(void **state)
 {
-	char path[64], name[32] = "";
 	struct pair p;
-	FILE *f;
 
 	(void)state;
 	start(&p, NULL);
-	assert_int_equal(rescued(&p, QUIET_MS), -1);
+	is_ready(&p);
 	assert_int_equal(getsid(p.guard), p.guard);
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)p.guard);
-	f = fopen(path, "r");
-	assert_non_null(f);
-	assert_non_null(fgets(name, sizeof(name), f));
-	fclose(f);
-	assert_string_equal(name, "colod-guard\n");
 	kill(p.parent, SIGKILL);
 	assert_int_equal(rescued(&p, WAIT_MS), 'R');
 	finish(&p);

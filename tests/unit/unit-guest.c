@@ -19,8 +19,20 @@
 static const struct guest_standby_ops xen_standby = {
 	.kind = WIRE_GUEST_XEN_PVH,
 };
-/* The Xen room is not part of this test. */
-const struct guest_kind guest_xen = { .standby = &xen_standby };
+/* The rooms of the kinds are not part of this test. */
+const struct guest_kind guest_xen = {
+	.prefix = "xen:",
+	.name = guest_plain_name,
+	.standby = &xen_standby,
+};
+static const struct guest_standby_ops embedded_standby = {
+	.kind = WIRE_GUEST_EMBEDDED,
+};
+const struct guest_kind guest_embedded = {
+	.prefix = "embedded:",
+	.name = guest_plain_name,
+	.standby = &embedded_standby,
+};
 
 static char dir[64];
 
@@ -123,15 +135,27 @@ static void missing_directory_is_made(void **state)
 
 static void words_mean_a_domain(void **state)
 {
+	char name[WIRE_NAME_MAX + 1];
+	struct guest_error err;
+
 	(void)state;
 	assert_ptr_equal(guest_kind_of_words("web"), &guest_xen);
 	assert_ptr_equal(guest_kind_of_words("17"), &guest_xen);
+	assert_ptr_equal(guest_kind_of_words("xen:web"), &guest_xen);
+	assert_ptr_equal(guest_kind_of_words("embedded:x"), &guest_embedded);
+	assert_string_equal(guest_words(&guest_xen, "xen:web"), "web");
+	assert_string_equal(guest_words(&guest_xen, "web"), "web");
+	assert_int_equal(guest_xen.name("web", name, &err), 0);
+	assert_string_equal(name, "web");
+	assert_int_equal(guest_xen.name("", name, &err), -EINVAL);
 }
 
 static void wire_kinds_are_found_or_not(void **state)
 {
 	(void)state;
 	assert_ptr_equal(guest_kind_of_wire(WIRE_GUEST_XEN_PVH), &guest_xen);
+	assert_ptr_equal(guest_kind_of_wire(WIRE_GUEST_EMBEDDED),
+			 &guest_embedded);
 	assert_null(guest_kind_of_wire((enum wire_guest_kind)999));
 }
 

@@ -2,7 +2,7 @@
 /* Whether the process that a mark names still lives. */
 #include "config.h"
 
-#include "resume/xen/holder.h"
+#include "resume/holder.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -16,7 +16,7 @@
 #include <cmocka.h>
 
 /* A child that waits, and its mark. */
-static pid_t start_child(char mark[XEN_HOLDER_BYTES])
+static pid_t start_child(char mark[HOLDER_BYTES])
 {
 	int ends[2];
 	pid_t child;
@@ -24,14 +24,14 @@ static pid_t start_child(char mark[XEN_HOLDER_BYTES])
 	assert_int_equal(pipe(ends), 0);
 	child = fork();
 	if (child == 0) {
-		xen_holder_self(mark);
-		if (write(ends[1], mark, XEN_HOLDER_BYTES) < 0)
+		holder_self(mark);
+		if (write(ends[1], mark, HOLDER_BYTES) < 0)
 			_exit(1);
 		for (;;)
 			pause();
 	}
-	assert_int_equal(read(ends[0], mark, XEN_HOLDER_BYTES),
-			 XEN_HOLDER_BYTES);
+	assert_int_equal(read(ends[0], mark, HOLDER_BYTES),
+			 HOLDER_BYTES);
 	close(ends[0]);
 	close(ends[1]);
 	return child;
@@ -39,30 +39,30 @@ static pid_t start_child(char mark[XEN_HOLDER_BYTES])
 
 static void this_process_is_itself_and_lives(void **state)
 {
-	char mark[XEN_HOLDER_BYTES];
+	char mark[HOLDER_BYTES];
 
 	(void)state;
-	xen_holder_self(mark);
-	assert_true(xen_holder_is_self(mark));
-	assert_true(xen_holder_lives(mark));
+	holder_self(mark);
+	assert_true(holder_is_self(mark));
+	assert_true(holder_lives(mark));
 }
 
 static void another_process_lives_until_it_dies(void **state)
 {
-	char mark[XEN_HOLDER_BYTES] = "";
+	char mark[HOLDER_BYTES] = "";
 	pid_t child = start_child(mark);
 
 	(void)state;
-	assert_false(xen_holder_is_self(mark));
-	assert_true(xen_holder_lives(mark));
+	assert_false(holder_is_self(mark));
+	assert_true(holder_lives(mark));
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
-	assert_false(xen_holder_lives(mark));
+	assert_false(holder_lives(mark));
 }
 
 static void a_zombie_is_dead(void **state)
 {
-	char mark[XEN_HOLDER_BYTES] = "";
+	char mark[HOLDER_BYTES] = "";
 	pid_t child = start_child(mark);
 	siginfo_t info;
 
@@ -70,26 +70,26 @@ static void a_zombie_is_dead(void **state)
 	kill(child, SIGKILL);
 	assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT),
 			 0);
-	assert_false(xen_holder_lives(mark));
+	assert_false(holder_lives(mark));
 	waitpid(child, NULL, 0);
 }
 
 static void a_pid_used_again_is_another_process(void **state)
 {
-	char mark[XEN_HOLDER_BYTES];
+	char mark[HOLDER_BYTES];
 
 	(void)state;
 	snprintf(mark, sizeof(mark), "%d 1", (int)getpid());
-	assert_false(xen_holder_lives(mark));
+	assert_false(holder_lives(mark));
 }
 
 static void nonsense_is_dead(void **state)
 {
 	(void)state;
-	assert_false(xen_holder_lives(""));
-	assert_false(xen_holder_lives("standby"));
-	assert_false(xen_holder_lives("12"));
-	assert_false(xen_holder_lives("-1 0"));
+	assert_false(holder_lives(""));
+	assert_false(holder_lives("standby"));
+	assert_false(holder_lives("12"));
+	assert_false(holder_lives("-1 0"));
 }
 
 int main(void)

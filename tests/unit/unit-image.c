@@ -15,6 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "stream/pieces.h"
 #include "tests/unit/engine-loop.h"
 #include "tests/unit/unit-stream.h"
 
@@ -78,12 +80,27 @@ struct rig {
 	bool link_stops;    /* carries nothing */
 	bool builder_eof;
 
-	uint64_t moved;
-	unsigned int eofs, pauses, resumes;
+	uint64_t moved, carried;
+	unsigned int eofs, pauses, resumes, blocks, unblocks;
 	struct wire_image_end end;
 };
 
+enum { LEVEL = 1 };
+
 static uint8_t *noise;
+
+/* One that the receiver is given by itself. */
+static int put_piece(struct rig *r, const uint8_t *bytes, size_t length)
+{
+	static uint8_t payload[WIRE_PAYLOAD_MAX];
+	struct body_encoder *e = body_encoder_new(LEVEL);
+	size_t n;
+
+	assert_non_null(e);
+	n = piece_encode(e, bytes, length, payload);
+	body_encoder_free(e);
+	return image_receiver_put(r->receiver, payload, (uint32_t)n);
+}
 
 static int group_setup(void **state)
 {
@@ -108,6 +125,15 @@ static void on_moved(void *arg, uint64_t bytes)
 
 	assert_true(bytes > r->moved);
 	r->moved = bytes;
+}
+
+static void on_waits(void *arg, bool waits)
+{
+	struct rig *r = arg;
+
+	r->blocks += waits;
+	r->unblocks += !waits;
+	assert_int_equal(r->blocks - r->unblocks, waits);
 }
 
 static void on_eof(void *arg, const struct wire_image_end *end)
@@ -135,6 +161,7 @@ static void nonblocking(int fd)
 static int setup(void **state)
 {
 	static const struct image_sender_events sender_events = { on_moved,
+								  on_waits,
 								  on_eof };
 	static const struct image_receiver_events receiver_events = {
 		on_pause
@@ -154,8 +181,8 @@ static int setup(void **state)
 	r.builder_fd = builder[1];
 	nonblocking(r.guest_fd);
 	nonblocking(r.builder_fd);
-	return image_sender_open(r.loop, &r.link, guest[0], &sender_events, &r,
-				 &r.sender) ||
+	return image_sender_open(r.loop, &r.link, guest[0], LEVEL,
+				 &sender_events, &r, &r.sender) ||
 	       image_receiver_open(r.loop, builder[0], &receiver_events, &r,
 				   &r.receiver);
 }
@@ -203,6 +230,7 @@ static void link_turn(struct rig *r)
 	if (r->link_stops)
 		return;
 	while (r->pauses == r->resumes && (b = link_take(&r->link))) {
+		r->carried += b->length;
 		assert_int_equal(image_receiver_put(r->receiver,
 						    frame_payload(b),
 						    b->length),
@@ -279,6 +307,22 @@ static void test_whole_image(void **state)
 	assert_int_equal(r->built, IMAGE_BYTES);
 }
 
+/* What the link carries is what zstd makes of it. */
+static void test_image_of_zeroes(void **state)
+{
+	struct rig *r = *state;
+	AUTO_FREE uint8_t *zeroes = calloc(1, IMAGE_BYTES);
+
+	assert_non_null(zeroes);
+	r->image = zeroes;
+	loop_until(r->loop, sent, r);
+	assert_int_equal(r->end.bytes, IMAGE_BYTES);
+	assert_true(r->carried < IMAGE_BYTES / 100);
+	assert_int_equal(image_receiver_end(r->receiver, &r->end), 0);
+	loop_until(r->loop, builder_has_all, r);
+	assert_int_equal(r->built, IMAGE_BYTES);
+}
+
 static void test_empty_image(void **state)
 {
 	struct rig *r = *state;
@@ -302,8 +346,10 @@ static void test_slow_link_slows_the_guest_side(void **state)
 	assert_true(r->link.most > 2 * 1024 * 1024);
 	assert_true(r->link.most <= LINK_BOUND);
 	assert_true(r->written < IMAGE_BYTES);
+	assert_int_equal(r->blocks - r->unblocks, 1);
 	r->link_stops = false;
 	loop_until(r->loop, sent, r);
+	assert_int_equal(r->blocks, r->unblocks);
 	assert_int_equal(r->end.bytes, IMAGE_BYTES);
 	assert_true(r->link.most <= LINK_BOUND);
 }
@@ -312,7 +358,7 @@ static void test_writer_closes_early(void **state)
 {
 	struct rig *r = *state;
 
-	r->written = IMAGE_BYTES - 777;
+	r->written = r->built = IMAGE_BYTES - 777;
 	loop_until(r->loop, sent, r);
 	assert_int_equal(r->eofs, 1);
 	assert_int_equal(r->end.bytes, 777);
@@ -368,7 +414,7 @@ static void test_slow_builder_pauses_the_link(void **state)
 	loop_until(r->loop, nothing_moves, r);
 	assert_int_equal(r->pauses, 1);
 	assert_int_equal(r->resumes, 0);
-	assert_true(image_receiver_bytes(r->receiver) > 8 * 1024 * 1024);
+	assert_true(image_receiver_bytes(r->receiver) > 4 * 1024 * 1024);
 	/* What the socket has taken is not held here. */
 	assert_true(image_receiver_bytes(r->receiver) <=
 		    BUILDER_BOUND + 2 * 1024 * 1024);
@@ -379,6 +425,17 @@ static void test_slow_builder_pauses_the_link(void **state)
 	loop_until(r->loop, builder_has_all, r);
 	assert_int_equal(r->built, IMAGE_BYTES);
 	assert_int_equal(r->resumes, r->pauses);
+}
+
+/* A piece of one byte takes more than a byte. */
+static void test_small_pieces_pause_the_link(void **state)
+{
+	struct rig *r = *state;
+	int i;
+
+	for (i = 0; i < 1000 * 1000 && !r->pauses; i++)
+		assert_int_equal(put_piece(r, noise, 1), 0);
+	assert_int_equal(r->pauses, 1);
 }
 
 /* The build has failed and says so itself; nothing must pile up here. */
@@ -432,7 +489,7 @@ static void test_one_byte_differs(void **state)
 
 	r->written = IMAGE_BYTES;
 	loop_until(r->loop, sent, r);
-	assert_int_equal(image_receiver_put(r->receiver, bytes, 3), 0);
+	assert_int_equal(put_piece(r, bytes, 3), 0);
 	r->end.bytes = 3; /* the right number of the wrong ones */
 	assert_int_equal(image_receiver_end(r->receiver, &r->end), -EBADMSG);
 }
@@ -443,10 +500,10 @@ static void test_nothing_behind_the_end(void **state)
 	const uint8_t byte = 0;
 
 	loop_until(r->loop, sent, r);
-	assert_int_equal(image_receiver_put(r->receiver, &byte, 0), -EPROTO);
+	assert_int_equal(image_receiver_put(r->receiver, &byte, 1), -EPROTO);
 	assert_int_equal(image_receiver_end(r->receiver, &r->end), 0);
 	assert_int_equal(image_receiver_end(r->receiver, &r->end), -EBADMSG);
-	assert_int_equal(image_receiver_put(r->receiver, &byte, 1), -EPROTO);
+	assert_int_equal(put_piece(r, &byte, 1), -EPROTO);
 }
 
 static void test_receiver_closed_while_it_writes(void **state)
@@ -472,6 +529,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_whole_image),
+		TEST(test_image_of_zeroes),
 		TEST(test_empty_image),
 		TEST(test_slow_link_slows_the_guest_side),
 		TEST(test_writer_closes_early),
@@ -479,6 +537,7 @@ int main(void)
 		TEST(test_sender_closed_while_it_waits_for_the_link),
 		TEST(test_sender_closed_after_the_end),
 		TEST(test_slow_builder_pauses_the_link),
+		TEST(test_small_pieces_pause_the_link),
 		TEST(test_builder_closes),
 		TEST(test_builder_closes_while_paused),
 		TEST(test_not_what_was_sent),

@@ -4,6 +4,10 @@
 
 #include "net/link.h"
 
+#include <netinet/tcp.h>
+
+#include "net/congestion.h"
+
 #include "link-raw.h"
 
 static void test_connection_refused(void **state)
@@ -336,9 +340,47 @@ static void test_client_without_a_certificate(void **state)
 	raw_join(r);
 }
 
+/* How many connected sockets of this process use this congestion control. */
+static int sockets_with(const char *congestion)
+{
+	struct sockaddr_storage peer;
+	int fd, count = 0;
+
+	for (fd = 0; fd < 1024; fd++) {
+		socklen_t peer_len = sizeof(peer), len = CONGESTION_NAME_BYTES;
+		char name[CONGESTION_NAME_BYTES + 1] = { 0 };
+
+		if (!getpeername(fd, (struct sockaddr *)&peer, &peer_len) &&
+		    !getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len))
+			count += !strcmp(name, congestion);
+	}
+	return count;
+}
+
+static void test_congestion_control(void **state)
+{
+	struct rig *r = *state;
+	char used[CONGESTION_NAME_BYTES];
+
+	assert_int_equal(congestion_check(NULL, used), 0);
+	assert_true(used[0]);
+	assert_int_equal(congestion_check("no-such-thing", used), -ENOENT);
+	assert_int_equal(congestion_check("reno-and-much-more", used), -ENOENT);
+	assert_int_equal(congestion_check("", used), -ENOENT);
+	assert_int_equal(congestion_check("reno", used), 0);
+	assert_string_equal(used, "reno");
+	listen_as(r, identity(r->dirs->ours, "alpha"));
+	link_listener_congestion(r->listener, "reno");
+	connect_as(r, identity(r->dirs->ours, "beta"), "127.0.0.1");
+	link_congestion(r->client.link, "reno");
+	run_until(r, both_up);
+	assert_int_equal(sockets_with("reno"), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		LINK_TEST(test_congestion_control),
 		LINK_TEST(test_connection_refused),
 		LINK_TEST(test_unknown_name),
 		LINK_TEST(test_server_of_another_ca),

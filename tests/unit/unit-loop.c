@@ -461,7 +461,7 @@ static void test_what_is_under_way_stays_so_when_the_loop_ends(void **state)
 	loop_recv(r->loop, &r->op, r->fds[0], r->buf, sizeof(r->buf));
 	loop_stop(r->loop);
 	assert_int_equal(loop_run(r->loop), 0);
-	assert_true(clock_now_us() - start_us < 200000);
+	assert_true(clock_now_us() - start_us < 5000 * 1000);
 	assert_true(r->op.busy);
 	assert_int_equal(write(r->fds[1], "x", 1), 1);
 	assert_int_equal(loop_run(r->loop), 0);
@@ -472,7 +472,7 @@ static void *post_late(void *arg)
 {
 	struct rig *r = arg;
 
-	clock_sleep_us(20000);
+	clock_sleep_us(200000);
 	loop_post(r->loop, note_stop, r->loop);
 	return NULL;
 }
@@ -489,13 +489,13 @@ static void test_idle_loop_sleeps_and_is_woken(void **state)
 	struct rusage before, after;
 	pthread_t t;
 
-	getrusage(RUSAGE_THREAD, &before);
 	assert_int_equal(pthread_create(&t, NULL, post_late, r), 0);
+	getrusage(RUSAGE_THREAD, &before);
 	assert_int_equal(loop_run(r->loop), 0);
 	getrusage(RUSAGE_THREAD, &after);
 	pthread_join(t, NULL);
 	assert_true(after.ru_nvcsw - before.ru_nvcsw < 10);
-	assert_true(cpu_us(&after) - cpu_us(&before) < 10000);
+	assert_true(cpu_us(&after) - cpu_us(&before) < 100000);
 }
 
 static void got_signal(void *arg, int number)

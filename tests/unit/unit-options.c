@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "resume/guest.h"
+
 enum { WORDS_MAX = 16 };
 
 static char said[8192]; /* on standard error, by the call before */
@@ -76,6 +78,8 @@ static void test_defaults(void **state)
 	assert_int_equal(s.inflight, 2);
 	assert_int_equal(s.compress, 1);
 	assert_int_equal(s.suspend_timeout_ms, 2000);
+	assert_int_equal(s.suspend, GUEST_ASK_AUTO);
+	assert_int_equal(s.resume, GUEST_RESUME_SLOW);
 	assert_string_equal(s.cert, "/etc/colod/host.crt");
 	assert_string_equal(s.run_dir, RUNSTATEDIR "/colod");
 	assert_null(s.fence);
@@ -142,8 +146,7 @@ static void test_bounds(void **state)
 	(void)state;
 	for (i = 0; i < options_count; i++) {
 		const struct option_spec *o = &options_table[i];
-		unsigned int command =
-			o->commands & ON_PRIMARY ? ON_PRIMARY : ON_SECONDARY;
+		unsigned int command = o->commands & -o->commands;
 		struct settings s;
 
 		if (o->type != OPTION_NUMBER)
@@ -183,6 +186,31 @@ static void test_what_is_not_a_number(void **state)
 		refused(ON_PRIMARY, line, wrong[i]);
 	}
 	refused(ON_PRIMARY, "primary --interval=", "whole number");
+}
+
+/* A place in the words: the order is that of the enumerations. */
+static void test_choices(void **state)
+{
+	static const char *const asks[] = { "auto", "evtchn", "xenstore",
+					    "toolstack" };
+	struct settings s;
+	char line[80];
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		snprintf(line, sizeof(line), "primary --suspend=%s", asks[i]);
+		assert_true(parse(ON_PRIMARY, line, &s) > 0);
+		assert_int_equal(s.suspend, i);
+		assert_string_equal(guest_ask_text((enum guest_ask)i), asks[i]);
+		settings_fini(&s);
+	}
+	assert_true(parse(ON_PRIMARY, "primary --resume=fast", &s) > 0);
+	assert_int_equal(s.resume, GUEST_RESUME_FAST);
+	settings_fini(&s);
+	refused(ON_PRIMARY, "primary --resume=slo", "fast|slow, not 'slo'");
+	refused(ON_PRIMARY, "primary --resume=slow|fast", "takes one of");
+	refused(ON_PRIMARY, "primary --suspend=", "takes one of");
+	refused(ON_PRIMARY, "primary --suspend=|", "takes one of");
 }
 
 static void test_options_of_another_command(void **state)
@@ -244,6 +272,7 @@ int main(void)
 		cmocka_unit_test(test_operands_that_look_like_options),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_what_is_not_a_number),
+		cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_options_of_another_command),
 		cmocka_unit_test(test_unknown_and_incomplete),
 		cmocka_unit_test(test_help_names_every_option),

@@ -161,7 +161,7 @@ static void zero_pages_take_an_entry_only(void **state)
 
 	encode(b, WIRE_BATCH_PAGES, "z", LEVEL);
 	assert_int_equal(b->length, HEADER + 8 * WIRE_BATCH_PAGES);
-	assert_int_equal(encoding_of(b), WIRE_PAGES_RAW);
+	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
 }
 
 static void one_byte_anywhere_makes_a_page_data(void **state)
@@ -187,7 +187,7 @@ static void compressible_pages_become_smaller(void **state)
 	struct batch *b = *state;
 
 	encode(b, WIRE_BATCH_PAGES, "t", LEVEL);
-	assert_int_equal(encoding_of(b), WIRE_PAGES_ZSTD);
+	assert_int_equal(encoding_of(b), WIRE_ENCODING_ZSTD);
 	assert_true(b->length < WIRE_BATCH_PAGES * WIRE_PAGE_BYTES / 10);
 }
 
@@ -196,7 +196,7 @@ static void level_0_does_not_compress(void **state)
 	struct batch *b = *state;
 
 	encode(b, 2, "t", 0);
-	assert_int_equal(encoding_of(b), WIRE_PAGES_RAW);
+	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
 	assert_int_equal(b->length, HEADER + 2 * (8 + WIRE_PAGE_BYTES));
 }
 
@@ -205,7 +205,7 @@ static void noise_goes_raw(void **state)
 	struct batch *b = *state;
 
 	encode(b, WIRE_BATCH_PAGES, "n", LEVEL);
-	assert_int_equal(encoding_of(b), WIRE_PAGES_RAW);
+	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
 	assert_int_equal(b->length,
 			 HEADER + WIRE_BATCH_PAGES * (8 + WIRE_PAGE_BYTES));
 }
@@ -381,7 +381,7 @@ static void the_largest_gfn_comes_back(void **state)
 static void set_body(struct batch *b, const void *body, size_t len)
 {
 	encode(b, 1, "n", 0);
-	b->payload[4] = WIRE_PAGES_ZSTD;
+	b->payload[4] = WIRE_ENCODING_ZSTD;
 	memcpy(b->payload + HEADER + 8, body, len);
 	b->length = HEADER + 8 + len;
 }
@@ -452,7 +452,7 @@ static void a_zstd_frame_for_no_pages_is_refused(void **state)
 	struct batch *b = *state;
 
 	encode(b, 1, "z", LEVEL);
-	b->payload[4] = WIRE_PAGES_ZSTD;
+	b->payload[4] = WIRE_ENCODING_ZSTD;
 	expect_refused(b);
 	b->length += ZSTD_compress(b->payload + b->length, 64, "", 0, 1);
 	expect_refused(b);

@@ -1,70 +1,139 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine/primary.c: the peer is lost, the guest ends, the operator stops it. */
+/* engine/primary_loss.c: the peer is silent or gone; grace, arbitration. */
 #include "config.h"
+
+#include "tests/unit/lost-fixture.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "engine/moves.h"
-#include "tests/unit/engine-script.h"
 
-/* The capture that to_protected() started ends, so that no job is left. */
-static void to_protected_idle(struct script *s)
+/* --- a peer that is alive, and no more ----------------------------------- */
+
+static void test_an_epoch_is_not_acknowledged(void **state)
 {
+	struct script *s = *state;
+
+	script_primary(s);
+	s->primary.cfg.ack_timeout_us = 500 * MS;
 	to_protected(s);
-	one_epoch(s, 1);
-	expect(s, "encode 1");
+	captured(s, 1, 0, false);
+	done(s, ENV_JOB_ENCODE, 1, 0, NULL);
+	run_alive_until(s, 490 * MS);
+	expect_state(s, "protected");
+	assert_false(s->primary.resync_asked);
+	run_alive_until(s, 490 * MS + 2 * HEARTBEAT_US);
+	assert_true(s->primary.resync_asked);
+	assert_non_null(strstr(s->primary.peer_said, "acknowledges nothing"));
 }
 
-/* The link breaks at 20 ms, the last sign of life was at 10 ms. */
-static void to_lost_primary(struct script *s)
+/* It takes no more of it, so that not even the encoder gets to the end. */
+static void test_an_epoch_is_not_taken(void **state)
 {
+	static const struct event moved = { .type = EVENT_MOVED };
+	struct script *s = *state;
+
+	script_primary(s);
+	s->primary.cfg.ack_timeout_us = 500 * MS;
+	to_protected(s);
+	run_alive_until(s, 400 * MS);
+	captured(s, 1, 0, false);
+	run_alive_until(s, 850 * MS);
+	primary_event(&s->primary, &moved);
+	run_alive_until(s, 1300 * MS);
+	assert_false(s->primary.resync_asked);
+	run_alive_until(s, 1350 * MS + 2 * HEARTBEAT_US);
+	assert_true(s->primary.resync_asked);
+	assert_non_null(strstr(s->primary.peer_said, "acknowledges nothing"));
+}
+
+static void test_the_image_is_not_acknowledged(void **state)
+{
+	static const struct event moved = { .type = EVENT_MOVED };
+	struct script *s = *state;
+
+	script_primary(s);
+	s->primary.cfg.ack_timeout_us = 500 * MS;
+	to_syncing(s);
+	run_alive_until(s, 400 * MS);
+	primary_event(&s->primary, &moved);
+	run_alive_until(s, 800 * MS);
+	done(s, ENV_JOB_SYNC, 0, 0, NULL);
+	run_alive_until(s, 1200 * MS);
+	assert_false(s->primary.resync_asked);
+	run_alive_until(s, 1300 * MS + 2 * HEARTBEAT_US);
+	assert_true(s->primary.resync_asked);
+}
+
+/*
+ * As long as nothing waits for the peer it owes nothing: a guest that takes its
+ * time to suspend, or memory that is all zeroes, is this host's own affair.
+ */
+static void test_an_image_that_is_slow_to_make(void **state)
+{
+	static const struct event blocked = { .type = EVENT_BLOCKED };
+	static const struct event moved = { .type = EVENT_MOVED };
+	struct script *s = *state;
+
+	script_primary(s);
+	s->primary.cfg.ack_timeout_us = 500 * MS;
+	to_syncing(s);
+	run_alive_until(s, 3000 * MS);
+	assert_false(s->primary.resync_asked);
+	primary_event(&s->primary, &blocked);
+	run_alive_until(s, 3400 * MS);
+	primary_event(&s->primary, &moved);
+	run_alive_until(s, 6000 * MS);
+	assert_false(s->primary.resync_asked);
+	done(s, ENV_JOB_SYNC, 0, 0, NULL);
+	run_alive_until(s, 6450 * MS);
+	assert_false(s->primary.resync_asked);
+	run_alive_until(s, 6500 * MS + 2 * HEARTBEAT_US);
+	assert_true(s->primary.resync_asked);
+}
+
+static void test_an_image_that_is_not_taken(void **state)
+{
+	static const struct event blocked = { .type = EVENT_BLOCKED };
+	struct script *s = *state;
+
+	script_primary(s);
+	s->primary.cfg.ack_timeout_us = 500 * MS;
+	to_syncing(s);
+	run_alive_until(s, 2000 * MS);
+	primary_event(&s->primary, &blocked);
+	run_alive_until(s, 2450 * MS);
+	assert_false(s->primary.resync_asked);
+	run_alive_until(s, 2500 * MS + 2 * HEARTBEAT_US);
+	assert_true(s->primary.resync_asked);
+	assert_non_null(strstr(s->primary.peer_said, "acknowledges nothing"));
+}
+
+/* What an earlier connection waited for says nothing of the next one. */
+static void test_blocked_ends_with_its_connection(void **state)
+{
+	static const struct event blocked = { .type = EVENT_BLOCKED };
+	struct script *s = *state;
+
+	script_primary(s);
 	to_protected_idle(s);
-	run_until(s, 10 * MS);
-	simple(s, EVENT_ALIVE);
-	run_until(s, 20 * MS);
+	s->primary.cfg.ack_timeout_us = 500 * MS;
 	link_down(s, "reset");
-	expect(s, "");
-	expect_state(s, "lost");
-}
-
-/* No attempt to connect works. */
-static void refuse_until(struct script *s, uint64_t elapsed_us)
-{
-	while (elapsed(s) < elapsed_us) {
-		run_for(s, 10 * MS);
-		if (strcmp(script_state(s), "connecting") == 0) {
-			expect(s, "connect");
-			link_down(s, "connection refused");
-		}
-	}
-}
-
-static void to_fencing(struct script *s)
-{
-	script_primary(s);
-	s->primary.cfg.fence = true;
-	to_lost_primary(s);
-	refuse_until(s, 310 * MS);
-	expect(s, "fence");
-	expect_state(s, "fencing");
-}
-
-static void to_unprotected(struct script *s)
-{
-	script_primary(s);
-	to_lost_primary(s);
-	refuse_until(s, 310 * MS);
-	expect(s, "");
-	expect_state(s, "unprotected");
-}
-
-static void released(struct script *s, const char *finish)
-{
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	expect(s, finish);
-	expect_state(s, "ended");
+	run_for(s, HEARTBEAT_US);
+	simple(s, EVENT_LINK_UP);
+	hello_from(s, WIRE_VERSION, WIRE_ROLE_SECONDARY, 2);
+	primary_event(&s->primary, &blocked);
+	link_down(s, "reset");
+	done(s, ENV_JOB_SYNC, 0, -ECONNRESET, NULL);
+	run_for(s, HEARTBEAT_US);
+	simple(s, EVENT_LINK_UP);
+	hello_from(s, WIRE_VERSION, WIRE_ROLE_SECONDARY, 2);
+	expect(s, "connect; send HELLO; sync; cancel sync; connect; "
+		  "send HELLO; sync");
+	run_alive_until(s, elapsed(s) + 2000 * MS);
+	assert_false(s->primary.resync_asked);
 }
 
 /* --- a silent peer ------------------------------------------------------ */
@@ -347,472 +416,15 @@ static void test_epochs_in_flight_are_dropped(void **state)
 	expect_state(s, "lost");
 }
 
-/* --- the guest ends by itself ------------------------------------------- */
-
-static const struct ending {
-	enum guest_status status;
-	const char *bye;
-	bool after_shutdown;
-	const char *finish;
-} endings[] = {
-	{ GUEST_POWEROFF, "disconnect POWEROFF; release", true, "finish 0" },
-	{ GUEST_REBOOT, "disconnect REBOOT; release", true, "finish 0" },
-	{ GUEST_CRASHED, "disconnect CRASH; release", true, "finish 5" },
-	{ GUEST_GONE, "disconnect ENDED; release", false, "finish 0" },
-};
-
-enum { ENDINGS = sizeof(endings) / sizeof(endings[0]) };
-
-static void guest_ended(struct script *s, const struct ending *e, bool link)
-{
-	expect(s, e->bye);
-	expect_state(s, "ending");
-	assert_int_equal(due(s, ENV_TIMER_HEARTBEAT), 0);
-	assert_int_equal(due(s, ENV_TIMER_EPOCH), 0);
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	if (e->after_shutdown) {
-		expect(s, "after-shutdown");
-		done_again(s, false);
-	}
-	if (link) {
-		expect(s, ""); /* the BYE has to get out */
-		link_down(s, "closed");
-	}
-	expect(s, e->finish);
-}
-
-static void test_guest_ends_while_protected(void **state)
-{
-	struct script *s = *state;
-	int i;
-
-	for (i = 0; i < ENDINGS; i++) {
-		script_primary(s);
-		to_protected(s);
-		captured_down(s, 1, endings[i].status);
-		guest_ended(s, &endings[i], true);
-	}
-}
-
-static void test_guest_ends_while_synchronising(void **state)
-{
-	struct script *s = *state;
-	int i;
-
-	for (i = 0; i < ENDINGS; i++) {
-		script_primary(s);
-		to_syncing(s);
-		done_guest(s, ENV_JOB_SYNC, -ESHUTDOWN, endings[i].status);
-		guest_ended(s, &endings[i], true);
-	}
-}
-
-static void test_guest_ends_while_lost(void **state)
-{
-	struct script *s = *state;
-	int i;
-
-	for (i = 0; i < ENDINGS; i++) {
-		script_primary(s);
-		to_protected(s);
-		link_down(s, "reset");
-		captured_down(s, 1, endings[i].status);
-		guest_ended(s, &endings[i], false);
-	}
-}
-
-static void test_guest_ends_while_unprotected(void **state)
-{
-	struct script *s = *state;
-	int i;
-
-	for (i = 0; i < ENDINGS; i++) {
-		to_unprotected(s);
-		assert_int_equal(due(s, ENV_TIMER_GUEST),
-				 10 * MS + LOST_US + RETRY_US / 2);
-		run_until(s, 10 * MS + LOST_US + RETRY_US / 2);
-		expect(s, "status");
-		done_guest(s, ENV_JOB_STATUS, 0, endings[i].status);
-		guest_ended(s, &endings[i], false);
-	}
-}
-
-static void test_guest_ends_while_connecting_again(void **state)
-{
-	struct script *s = *state;
-	int i;
-
-	for (i = 0; i < ENDINGS; i++) {
-		to_unprotected(s);
-		run_until(s, due(s, ENV_TIMER_RETRY));
-		expect(s, "status; connect");
-		done_guest(s, ENV_JOB_STATUS, 0, endings[i].status);
-		guest_ended(s, &endings[i], true);
-	}
-}
-
-static void test_guest_ends_while_fencing(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	s->primary.cfg.fence = true;
-	to_protected(s);
-	link_down(s, "reset");
-	run_until(s, LOST_US);
-	expect(s, "fence");
-	captured_down(s, 1, GUEST_POWEROFF);
-	expect(s, "cancel fence; disconnect POWEROFF"); /* and wait for it */
-	done(s, ENV_JOB_FENCE, 0, -ECANCELED, "it was cancelled");
-	expect(s, "release");
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	expect(s, "after-shutdown");
-	done_again(s, false);
-	expect(s, "finish 0");
-}
-
-static void test_reboot_is_protected_again(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected(s);
-	captured_down(s, 1, GUEST_REBOOT);
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	done_again(s, true);
-	expect(s, "disconnect REBOOT; release; after-shutdown");
-	expect_state(s, "ending");
-	link_down(s, "closed");
-	expect(s, "connect");
-	expect_state(s, "connecting");
-	simple(s, EVENT_LINK_UP);
-	hello_from(s, WIRE_VERSION, WIRE_ROLE_SECONDARY, 2);
-	done(s, ENV_JOB_SYNC, 0, 0, NULL);
-	ack(s, 0, 0);
-	expect(s, "send HELLO; sync; capture 1");
-	expect_state(s, "protected");
-}
-
-/* One connection at a time: that of before has to end. */
-static void test_reboot_while_connecting_again(void **state)
-{
-	struct script *s = *state;
-
-	to_unprotected(s);
-	run_until(s, due(s, ENV_TIMER_RETRY));
-	expect(s, "status; connect");
-	done_guest(s, ENV_JOB_STATUS, 0, GUEST_REBOOT);
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	done_again(s, true);
-	expect(s, "disconnect REBOOT; release; after-shutdown");
-	link_down(s, "given up");
-	expect(s, "connect");
-}
-
-static void test_stop_between_reboot_and_protection(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected(s);
-	captured_down(s, 1, GUEST_REBOOT);
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	simple(s, EVENT_STOP);
-	done_again(s, true);
-	link_down(s, "closed");
-	expect(s, "disconnect REBOOT; release; after-shutdown; "
-		  "cancel after-shutdown; finish 0");
-
-	script_primary(s);
-	to_protected(s);
-	captured_down(s, 1, GUEST_REBOOT);
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	done_again(s, true);
-	simple(s, EVENT_STOP);
-	link_down(s, "closed");
-	expect(s, "disconnect REBOOT; release; after-shutdown; finish 0");
-}
-
-static void test_running_guest_changes_nothing(void **state)
-{
-	struct script *s = *state;
-
-	to_unprotected(s);
-	run_until(s, 10 * MS + LOST_US + RETRY_US / 2);
-	done_guest(s, ENV_JOB_STATUS, 0, GUEST_SUSPENDED);
-	expect(s, "status");
-	expect_state(s, "unprotected");
-}
-
-/* --- BYE ---------------------------------------------------------------- */
-
-static const enum wire_reason reasons[] = {
-#define X(number, name, text) WIRE_REASON_##name,
-	WIRE_REASONS(X)
-#undef X
-};
-
-enum { REASONS = sizeof(reasons) / sizeof(reasons[0]) };
-
-static void test_bye_before_protection_ends_it(void **state)
-{
-	struct script *s = *state;
-	int i, syncing;
-
-	for (i = 0; i < REASONS; i++)
-		for (syncing = 0; syncing < 2; syncing++) {
-			if (reasons[i] == WIRE_REASON_FAILED_OVER)
-				continue;
-			script_primary(s);
-			simple(s, EVENT_START);
-			simple(s, EVENT_LINK_UP);
-			expect(s, "connect; send HELLO");
-			if (syncing) {
-				hello_from(s, WIRE_VERSION, WIRE_ROLE_SECONDARY,
-					   2);
-				expect(s, "sync");
-			}
-			bye_with(s, reasons[i], "so there");
-			expect(s, "disconnect ENDED");
-			link_down(s, "closed");
-			if (syncing) {
-				expect(s, "cancel sync; disconnect ENDED");
-				done(s, ENV_JOB_SYNC, 0, -ECANCELED, NULL);
-				expect(s, "release");
-			} else {
-				expect(s, "disconnect ENDED; release");
-			}
-			released(s, "finish 1");
-			assert_non_null(
-				strstr(s->primary.last_error, "so there"));
-		}
-}
-
-/* The standby is gone with a peer that says so; it may not be otherwise. */
-static void test_bye_while_protected(void **state)
-{
-	static const enum wire_reason gone[] = { WIRE_REASON_ENDED,
-						 WIRE_REASON_IMAGE_FAILED,
-						 WIRE_REASON_REFUSED };
-	struct script *s = *state;
-	size_t i;
-
-	for (i = 0; i < sizeof(gone) / sizeof(gone[0]); i++) {
-		script_primary(s);
-		s->primary.cfg.fence = true;
-		to_protected_idle(s);
-		bye_with(s, gone[i], "");
-		link_down(s, "closed");
-		expect(s, "disconnect ENDED");
-		expect_state(s, "unprotected");
-		assert_int_equal(due(s, ENV_TIMER_RETRY), RETRY_US);
-		assert_int_equal(due(s, ENV_TIMER_LOST), 0);
-	}
-	script_primary(s);
-	to_protected_idle(s);
-	bye_with(s, WIRE_REASON_PROTOCOL, "a frame outside its epoch");
-	link_down(s, "closed");
-	expect(s, "disconnect ENDED");
-	expect_state(s, "lost");
-	assert_string_equal(s->primary.last_error,
-			    "the peer violated the protocol: a frame outside "
-			    "its epoch");
-}
-
-static void yields(struct script *s, const char *actions, bool link)
-{
-	expect(s, actions);
-	expect_state(s, "yielding");
-	done(s, ENV_JOB_YIELD, 0, 0, NULL);
-	expect(s, "release");
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	if (link) {
-		expect(s, "");
-		link_down(s, "closed");
-	}
-	expect(s, "finish 4");
-}
-
-static void test_failed_over_while_away(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_lost_primary(s);
-	run_until(s, 20 * MS + HEARTBEAT_US);
-	simple(s, EVENT_LINK_UP);
-	hello_from(s, WIRE_VERSION, WIRE_ROLE_SECONDARY, 2);
-	expect(s, "connect; send HELLO; sync");
-	bye_with(s, WIRE_REASON_FAILED_OVER, "web runs on beta");
-	expect(s, "cancel sync; disconnect ENDED");
-	done(s, ENV_JOB_SYNC, 0, -ECANCELED, NULL);
-	yields(s, "yield", true);
-}
-
-static void test_failed_over_before_the_sync(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	simple(s, EVENT_START);
-	simple(s, EVENT_LINK_UP);
-	expect(s, "connect; send HELLO");
-	bye_with(s, WIRE_REASON_FAILED_OVER, "web runs on beta");
-	yields(s, "disconnect ENDED; yield", true);
-}
-
-static void test_failed_over_while_protected(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected(s);
-	bye_with(s, WIRE_REASON_FAILED_OVER, "web runs on beta");
-	expect(s, "disconnect ENDED");
-	captured(s, 1, 0, false);
-	yields(s, "yield", true);
-}
-
-static void test_yield_fails(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected_idle(s);
-	bye_with(s, WIRE_REASON_FAILED_OVER, "web runs on beta");
-	link_down(s, "closed");
-	done(s, ENV_JOB_YIELD, 0, -EIO, NULL);
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	expect(s, "disconnect ENDED; yield; release; finish 4");
-}
-
-static void test_violation(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected_idle(s);
-	event(s, &(struct event){ .type = EVENT_VIOLATION,
-				  .error = -EPROTO,
-				  .text = "unexpected frame" });
-	expect(s, "disconnect PROTOCOL");
-	link_down(s, "closed");
-	expect_state(s, "lost");
-	assert_non_null(strstr(s->primary.last_error, "unexpected frame"));
-}
-
-/* --- the operator stops it ---------------------------------------------- */
-
-static void test_stop_while_connecting(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	simple(s, EVENT_START);
-	simple(s, EVENT_STOP);
-	expect(s, "connect; disconnect ENDED; release");
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	expect(s, ""); /* the attempt has to end first */
-	link_down(s, "given up");
-	expect(s, "finish 0");
-}
-
-static void test_stop_while_synchronising(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_syncing(s);
-	simple(s, EVENT_STOP);
-	expect(s, "cancel sync; disconnect ENDED");
-	link_down(s, "closed");
-	expect(s, "");
-	done(s, ENV_JOB_SYNC, 0, -ECANCELED, NULL);
-	expect(s, "release");
-	released(s, "finish 0");
-}
-
-static void test_stop_while_protected(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected(s);
-	simple(s, EVENT_STOP);
-	expect(s, "disconnect ENDED"); /* the capture ends first */
-	captured(s, 1, 0, false);
-	expect(s, "release");
-	done(s, ENV_JOB_RELEASE, 0, 0, NULL);
-	expect(s, "");
-	simple(s, EVENT_STOP);
-	expect(s, "");
-	link_down(s, "closed");
-	expect(s, "finish 0");
-}
-
-static void test_stop_while_encoding(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected(s);
-	captured(s, 1, 0, false);
-	simple(s, EVENT_STOP);
-	expect(s, "encode 1; disconnect ENDED");
-	link_down(s, "closed");
-	done(s, ENV_JOB_ENCODE, 1, -ECANCELED, NULL);
-	expect(s, "release");
-	released(s, "finish 0");
-}
-
-static void test_stop_while_lost(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_lost_primary(s);
-	simple(s, EVENT_STOP);
-	expect(s, "disconnect ENDED; release");
-	released(s, "finish 3");
-}
-
-static void test_stop_while_fencing(void **state)
-{
-	struct script *s = *state;
-
-	to_fencing(s);
-	simple(s, EVENT_STOP);
-	expect(s, "cancel fence; disconnect ENDED");
-	done(s, ENV_JOB_FENCE, 0, -ECANCELED, "it was cancelled");
-	expect(s, "release");
-	released(s, "finish 3");
-}
-
-static void test_stop_while_unprotected(void **state)
-{
-	struct script *s = *state;
-
-	to_unprotected(s);
-	simple(s, EVENT_STOP);
-	expect(s, "disconnect ENDED; release");
-	released(s, "finish 3");
-}
-
-static void test_stop_while_yielding(void **state)
-{
-	struct script *s = *state;
-
-	script_primary(s);
-	to_protected_idle(s);
-	bye_with(s, WIRE_REASON_FAILED_OVER, "");
-	simple(s, EVENT_STOP);
-	link_down(s, "closed");
-	yields(s, "disconnect ENDED; yield", false);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		SCRIPT_TEST(test_an_epoch_is_not_acknowledged),
+		SCRIPT_TEST(test_an_epoch_is_not_taken),
+		SCRIPT_TEST(test_the_image_is_not_acknowledged),
+		SCRIPT_TEST(test_an_image_that_is_slow_to_make),
+		SCRIPT_TEST(test_an_image_that_is_not_taken),
+		SCRIPT_TEST(test_blocked_ends_with_its_connection),
 		SCRIPT_TEST(test_silence_ends_the_connection),
 		SCRIPT_TEST(test_silence_while_synchronising),
 		SCRIPT_TEST(test_silence_after_connecting),
@@ -829,31 +441,6 @@ int main(void)
 		SCRIPT_TEST(test_never_reached),
 		SCRIPT_TEST(test_lost_between_image_and_ack),
 		SCRIPT_TEST(test_epochs_in_flight_are_dropped),
-		SCRIPT_TEST(test_guest_ends_while_protected),
-		SCRIPT_TEST(test_guest_ends_while_synchronising),
-		SCRIPT_TEST(test_guest_ends_while_lost),
-		SCRIPT_TEST(test_guest_ends_while_unprotected),
-		SCRIPT_TEST(test_guest_ends_while_connecting_again),
-		SCRIPT_TEST(test_guest_ends_while_fencing),
-		SCRIPT_TEST(test_reboot_is_protected_again),
-		SCRIPT_TEST(test_reboot_while_connecting_again),
-		SCRIPT_TEST(test_stop_between_reboot_and_protection),
-		SCRIPT_TEST(test_running_guest_changes_nothing),
-		SCRIPT_TEST(test_bye_before_protection_ends_it),
-		SCRIPT_TEST(test_bye_while_protected),
-		SCRIPT_TEST(test_failed_over_while_away),
-		SCRIPT_TEST(test_failed_over_before_the_sync),
-		SCRIPT_TEST(test_failed_over_while_protected),
-		SCRIPT_TEST(test_yield_fails),
-		SCRIPT_TEST(test_violation),
-		SCRIPT_TEST(test_stop_while_connecting),
-		SCRIPT_TEST(test_stop_while_synchronising),
-		SCRIPT_TEST(test_stop_while_protected),
-		SCRIPT_TEST(test_stop_while_encoding),
-		SCRIPT_TEST(test_stop_while_lost),
-		SCRIPT_TEST(test_stop_while_fencing),
-		SCRIPT_TEST(test_stop_while_unprotected),
-		SCRIPT_TEST(test_stop_while_yielding),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

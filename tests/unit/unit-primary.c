@@ -208,7 +208,7 @@ static void test_late_round_makes_a_new_image(void **state)
 	captured(s, 1, 0, true);
 	done(s, ENV_JOB_ENCODE, 1, 0, NULL);
 	captured(s, 1, -ETIMEDOUT, false);
-	expect(s, "encode 1; capture 1; disconnect RESYNC");
+	expect(s, "encode 1; capture 1; send BYE RESYNC");
 }
 
 /* --- guests that do not follow ------------------------------------------ */
@@ -232,6 +232,50 @@ static void test_suspend_timeout_skips_and_keeps_the_number(void **state)
 	expect(s, "encode 1");
 	assert_int_equal(s->primary.skipped_in_a_row, 0);
 	assert_int_equal(s->primary.stats.acknowledged, 1);
+}
+
+/* Each reason is counted, and none of them ends the protection. */
+static void test_reasons_of_skips(void **state)
+{
+	static const int errors[] = { -ETIMEDOUT, -EINPROGRESS, -EBUSY,
+				      -ENOTCONN };
+	struct script *s = *state;
+	const uint64_t *seen[] = { &s->primary.stats.skipped_unanswered,
+				   &s->primary.stats.skipped_late,
+				   &s->primary.stats.skipped_busy,
+				   &s->primary.stats.skipped_devices };
+
+	script_primary(s);
+	to_protected(s);
+	for (unsigned int i = 0; i < 4; i++) {
+		run_alive_until(s, (i + 1) * INTERVAL_US - 1);
+		captured(s, 1, errors[i], false);
+		expect_state(s, "protected");
+		for (unsigned int k = 0; k < 4; k++)
+			assert_int_equal(*seen[k], k <= i);
+		run_alive_until(s, (i + 1) * INTERVAL_US);
+	}
+	assert_int_equal(s->primary.stats.skipped, 4);
+}
+
+/* Protected and nothing committed: the status says so while it lasts. */
+static void test_no_epoch_for_long(void **state)
+{
+	struct script *s = *state;
+
+	script_primary(s);
+	to_protected(s);
+	run_alive_until(s, 9000 * MS);
+	captured(s, 1, -ENOTCONN, false);
+	assert_string_equal(s->primary.last_error, "");
+	run_alive_until(s, 12000 * MS);
+	captured(s, 1, -ENOTCONN, false);
+	assert_string_equal(s->primary.last_error,
+			    "no epoch for 12 s: web has not all of its devices"
+			    " back");
+	run_alive_until(s, 13000 * MS);
+	captured(s, 1, 0, false);
+	assert_string_equal(s->primary.last_error, "");
 }
 
 static void test_timeout_longer_than_the_interval(void **state)
@@ -300,10 +344,12 @@ static void test_skipped_while_another_is_in_flight(void **state)
 
 static void resynchronises(struct script *s)
 {
-	expect(s, "disconnect RESYNC");
+	expect(s, "send BYE RESYNC");
 	expect_state(s, "protected");
 	run_for(s, INTERVAL_US);
 	expect(s, ""); /* no more epochs */
+	bye_with(s, WIRE_REASON_ENDED, "");
+	expect(s, "disconnect ENDED");
 	link_down(s, "closed");
 	expect_state(s, "unprotected");
 	assert_int_equal(due(s, ENV_TIMER_RETRY), elapsed(s) + HEARTBEAT_US);
@@ -461,6 +507,37 @@ static void test_ack_overtakes_the_encoder_but_once(void **state)
 	expect(s, "disconnect PROTOCOL");
 }
 
+static void expect_over(const struct script *s, unsigned int acknowledged,
+			unsigned int skipped, unsigned int aborted)
+{
+	assert_int_equal(s->over[ENV_EPOCH_ACKNOWLEDGED], acknowledged);
+	assert_int_equal(s->over[ENV_EPOCH_SKIPPED], skipped);
+	assert_int_equal(s->over[ENV_EPOCH_ABORTED], aborted);
+}
+
+/* Every epoch that was begun is told to be over, once. */
+static void test_what_becomes_of_each_epoch(void **state)
+{
+	struct script *s = *state;
+
+	script_primary(s);
+	to_protected(s);
+	captured(s, 1, -ETIMEDOUT, false);
+	expect_over(s, 0, 1, 0);
+	run_until(s, INTERVAL_US);
+	captured(s, 1, 0, false);
+	ack(s, 1, 0);
+	expect_over(s, 1, 1, 0);
+	done(s, ENV_JOB_ENCODE, 1, 0, NULL);
+	run_until(s, 2 * INTERVAL_US);
+	captured(s, 2, 0, false);
+	run_until(s, 3 * INTERVAL_US);
+	link_down(s, "cut");
+	captured(s, 3, 0, false);
+	done(s, ENV_JOB_ENCODE, 2, -ECANCELED, NULL);
+	expect_over(s, 1, 1, 2);
+}
+
 static void test_acks_before_protection_do_nothing(void **state)
 {
 	struct script *s = *state;
@@ -533,6 +610,8 @@ int main(void)
 		SCRIPT_TEST(test_ack_of_a_partial_epoch_is_unexpected),
 		SCRIPT_TEST(test_late_round_makes_a_new_image),
 		SCRIPT_TEST(test_suspend_timeout_skips_and_keeps_the_number),
+		SCRIPT_TEST(test_reasons_of_skips),
+		SCRIPT_TEST(test_no_epoch_for_long),
 		SCRIPT_TEST(test_timeout_longer_than_the_interval),
 		SCRIPT_TEST(test_late_suspend_is_looked_for),
 		SCRIPT_TEST(test_skipped_while_another_is_in_flight),
@@ -546,6 +625,7 @@ int main(void)
 		SCRIPT_TEST(test_ack_before_the_epoch_is_sent),
 		SCRIPT_TEST(test_ack_overtakes_the_encoder),
 		SCRIPT_TEST(test_ack_overtakes_the_encoder_but_once),
+		SCRIPT_TEST(test_what_becomes_of_each_epoch),
 		SCRIPT_TEST(test_acks_before_protection_do_nothing),
 		SCRIPT_TEST(test_hello_of_another_version),
 		SCRIPT_TEST(test_hello_of_a_primary),

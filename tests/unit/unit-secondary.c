@@ -109,6 +109,18 @@ static void test_build_fails(void **state)
 	assert_int_equal(s->secondary.stats.takeovers, 0);
 }
 
+/* Another colod of this host holds the name: that is not "there is none". */
+static void test_build_finds_another_colod(void **state)
+{
+	struct script *s = *state;
+
+	script_secondary(s);
+	to_building(s);
+	done(s, ENV_JOB_BUILD, 0, -EBUSY, "web is held by another colod");
+	expect(s, "disconnect BUSY");
+	expect_state(s, "listening");
+}
+
 static void test_link_lost_while_building(void **state)
 {
 	struct script *s = *state;
@@ -345,7 +357,7 @@ static void test_bye_removes_the_standby(void **state)
 		s->secondary.cfg.unsafe_no_fence = true;
 		to_standby(s);
 		bye_with(s, reasons[i], "");
-		expect(s, "disconnect -; destroy");
+		expect(s, "disconnect ENDED; destroy");
 		link_down(s, "given up");
 		removed(s, "");
 		run_for(s, 10 * LOST_US);
@@ -362,7 +374,7 @@ static void test_bye_while_building(void **state)
 		script_secondary(s);
 		to_building(s);
 		bye_with(s, reasons[i], "");
-		expect(s, "disconnect -; cancel build");
+		expect(s, "disconnect ENDED; cancel build");
 		link_down(s, "given up");
 		done(s, ENV_JOB_BUILD, 0, -ECANCELED, NULL);
 		expect(s, "");
@@ -437,7 +449,7 @@ static void test_stop_while_discarding(void **state)
 	link_down(s, "given up");
 	simple(s, EVENT_STOP);
 	done(s, ENV_JOB_DESTROY, 0, 0, NULL);
-	expect(s, "disconnect -; destroy; finish 0");
+	expect(s, "disconnect ENDED; destroy; finish 0");
 }
 
 /* A primary that waits to be built for must not keep us from ending. */
@@ -471,6 +483,7 @@ int main(void)
 		SCRIPT_TEST(test_built_before_the_image_ends),
 		SCRIPT_TEST(test_hello),
 		SCRIPT_TEST(test_build_fails),
+		SCRIPT_TEST(test_build_finds_another_colod),
 		SCRIPT_TEST(test_link_lost_while_building),
 		SCRIPT_TEST(test_build_ends_well_after_the_link),
 		SCRIPT_TEST(test_link_lost_between_build_and_image_end),

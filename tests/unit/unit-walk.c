@@ -218,9 +218,12 @@ static void settle(struct script *s)
 		s->actions[0] = '\0';
 		if (end_a_job(s))
 			continue;
-		if (s->link != LINK_CLOSING)
+		if (s->link == LINK_CLOSING)
+			link_down(s, "closed");
+		else if (s->link == LINK_UP)
+			run_for(s, LOST_US); /* no answer to our BYE */
+		else
 			break;
-		link_down(s, "closed");
 	}
 }
 
@@ -238,7 +241,7 @@ static void stops(struct script *s)
 }
 
 static void walk(struct script *s, void (*begin)(struct script *s), bool fence,
-		 bool unsafe)
+		 bool unsafe, bool gate)
 {
 	const char *seed = getenv("COLOD_WALK_SEED");
 	const char *more = getenv("COLOD_WALKS");
@@ -249,6 +252,7 @@ static void walk(struct script *s, void (*begin)(struct script *s), bool fence,
 		begin(s);
 		s->primary.cfg.fence = s->secondary.cfg.fence = fence;
 		s->primary.cfg.unsafe_no_fence = unsafe;
+		s->primary.cfg.gate = gate;
 		s->secondary.cfg.unsafe_no_fence = unsafe;
 		if (!s->is_secondary)
 			simple(s, EVENT_START);
@@ -270,27 +274,33 @@ static int quiet(void **state)
 
 static void test_primary(void **state)
 {
-	walk(*state, script_primary, false, false);
+	walk(*state, script_primary, false, false, false);
 }
 
 static void test_primary_with_fence(void **state)
 {
-	walk(*state, script_primary, true, false);
+	walk(*state, script_primary, true, false, false);
+}
+
+static void test_primary_with_gate(void **state)
+{
+	walk(*state, script_primary, false, false, true);
+	walk(*state, script_primary, true, false, true);
 }
 
 static void test_secondary(void **state)
 {
-	walk(*state, script_secondary, false, false);
+	walk(*state, script_secondary, false, false, false);
 }
 
 static void test_secondary_with_fence(void **state)
 {
-	walk(*state, script_secondary, true, false);
+	walk(*state, script_secondary, true, false, false);
 }
 
 static void test_secondary_unsafe(void **state)
 {
-	walk(*state, script_secondary, false, true);
+	walk(*state, script_secondary, false, true, false);
 }
 
 /* Walks that never leave the door prove nothing. */
@@ -312,6 +322,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SCRIPT_TEST(test_primary),
 		SCRIPT_TEST(test_primary_with_fence),
+		SCRIPT_TEST(test_primary_with_gate),
 		SCRIPT_TEST(test_secondary),
 		SCRIPT_TEST(test_secondary_with_fence),
 		SCRIPT_TEST(test_secondary_unsafe),

@@ -26,6 +26,7 @@ struct work {
 	struct rig *rig;
 	unsigned int number;
 	bool ran;
+	struct worker_job job;
 };
 
 static int setup(void **state)
@@ -78,14 +79,18 @@ static bool all_done(void *arg)
 	return ((struct rig *)arg)->done == WORKS;
 }
 
+static void post_one(struct rig *r, struct work *w, unsigned int number)
+{
+	*w = (struct work){ .rig = r, .number = number };
+	worker_post(r->worker, &w->job, run, done, w);
+}
+
 static void post(struct rig *r, struct work *w)
 {
 	unsigned int i;
 
-	for (i = 0; i < WORKS; i++) {
-		w[i] = (struct work){ .rig = r, .number = i };
-		worker_post(r->worker, run, done, &w[i]);
-	}
+	for (i = 0; i < WORKS; i++)
+		post_one(r, &w[i], i);
 }
 
 static void test_in_order_and_back_on_the_loop(void **state)
@@ -106,8 +111,7 @@ static void test_idle_between(void **state)
 	unsigned int i;
 
 	for (i = 0; i < WORKS; i++) {
-		w[i] = (struct work){ .rig = r, .number = i };
-		worker_post(r->worker, run, done, &w[i]);
+		post_one(r, &w[i], i);
 		if (i % 10 == 9)
 			loop_for(r->loop, 1000);
 	}

@@ -8,9 +8,11 @@
  *                                        epochs MS apart, then the source is
  *                                        stopped and the twin activated
  *   seam-drive pages DOMAIN N MS PAGES   as pair, with an arena of PAGES pages
- *   seam-drive epochs DOMAIN N MS        N epochs without a twin; ends early
+ *   seam-drive epochs DOMAIN N MS [slow] N epochs without a twin; ends early
  *                                        where the guest shuts down
  *   seam-drive late DOMAIN N             N suspends with time-outs too short
+ *   seam-drive bare DOMAIN N             N suspends without image and tracking,
+ *                                        for one that libxl cannot suspend
  *   seam-drive cancel DOMAIN MS          cancels the image after MS
  *   seam-drive leave DOMAIN MS           the image's reader leaves after MS
  *   seam-drive kill DOMAIN               SIGKILL while the guest is suspended
@@ -20,7 +22,8 @@
  *   seam-drive sweep
  *
  * A twin on the host of its source needs another name and uuid, which this
- * program writes into the description.  With FOLLOW in the environment, `pair'
+ * program writes into the description.  SUSPEND=evtchn and the like in the
+ * environment is --suspend.  With FOLLOW in the environment, `pair'
  * waits for the twin's own end after its activation; with NOGUARD there is no
  * guard.  Prints one line a step
  * and exits with 0 where all was as it should be.
@@ -38,6 +41,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "resume/guard.h"
 #include "resume/guest.h"
@@ -57,6 +61,8 @@ struct drive {
 	int ends[2]; /* of the image's socket pair */
 	const char *words;
 	unsigned long arg; /* of the mode */
+	struct guest_manner manner;
+	uint64_t parts[3][EPOCHS_MAX]; /* of each slow resume */
 	uint64_t pauses[EPOCHS_MAX];
 	uint64_t waits[EPOCHS_MAX];
 	uint64_t pages;
@@ -99,8 +105,8 @@ static void *image_into_twin(void *arg)
 	struct drive *d = arg;
 	struct guest_error err = { "" };
 	uint64_t t0 = clock_now_us();
-	int rc = guest_xen.standby->build(&d->description, d->ends[1], &d->twin,
-					  &err);
+	int rc = guest_xen.standby->build(&d->description, RUNSTATEDIR "/colod",
+					  d->ends[1], &d->twin, &err);
 
 	if (rc < 0) {
 		fail("build", rc, &err);
@@ -139,6 +145,16 @@ static void *kill_later(void *arg)
 	return NULL;
 }
 
+static enum guest_ask wanted(void)
+{
+	const char *word = getenv("SUSPEND");
+
+	for (int ask = GUEST_ASK_TOOLSTACK; word && ask > 0; ask--)
+		if (!strcmp(word, guest_ask_text(ask)))
+			return ask;
+	return GUEST_ASK_AUTO;
+}
+
 static int begin(struct drive *d, const char *words, size_t pages)
 {
 	struct guest_error err = { "" };
@@ -146,7 +162,9 @@ static int begin(struct drive *d, const char *words, size_t pages)
 
 	d->words = words;
 	d->ops = guest_kind_of_words(words)->source;
-	rc = d->ops->open(words, &d->source, &err);
+	d->manner.ask = wanted();
+	rc = d->ops->open(words, RUNSTATEDIR "/colod", &d->manner, &d->source,
+			  &err);
 	if (rc < 0)
 		return fail("open", rc, &err);
 	rc = d->ops->describe(d->source, &d->description, &err);
@@ -185,13 +203,13 @@ static int synchronise(struct drive *d, void *(*reader)(void *),
 	shutdown(d->ends[0], SHUT_WR);
 	if (rc < 0) {
 		pthread_join(thread, NULL);
-		d->ops->resume(d->source, GUEST_RESUME_FAST);
+		d->ops->resume(d->source, d->manner.resume);
 		return fail("send_image", rc, &err);
 	}
 	rc = d->ops->start_tracking(d->source, &err);
 	if (rc < 0)
 		return fail("start_tracking", rc, &err);
-	rc = d->ops->resume(d->source, GUEST_RESUME_FAST);
+	rc = d->ops->resume(d->source, d->manner.resume);
 	if (rc < 0)
 		return fail("resume", rc, NULL);
 	printf("image %llu ms, then tracking and resume %llu us\n",
@@ -257,7 +275,8 @@ static int one_epoch(struct drive *d, unsigned long n, bool last)
 {
 	struct epoch *e = d->epoch;
 	uint64_t t0 = clock_now_us(), t1;
-	int rc = d->ops->suspend(d->source, 5000000);
+	struct guest_phases p;
+	int rc = d->ops->suspend(d->source, 20000000);
 
 	if (rc == -ESHUTDOWN)
 		return rc;
@@ -279,10 +298,14 @@ static int one_epoch(struct drive *d, unsigned long n, bool last)
 		d->ops->yield(d->source);
 		return apply(d);
 	}
-	if (d->ops->resume(d->source, GUEST_RESUME_FAST) < 0)
+	if (d->ops->resume(d->source, d->manner.resume) < 0)
 		return fail("resume", rc, NULL);
 	d->waits[n] = t1 - t0;
 	d->pauses[n] = clock_now_us() - t1;
+	d->ops->phases(d->source, &p);
+	d->parts[0][n] = p.devices_us;
+	d->parts[1][n] = p.reset_us;
+	d->parts[2][n] = p.channels_us;
 	if (n < 3)
 		printf("epoch %lu: wait %llu scan %llu copy %llu (%zu pages)"
 		       " state %llu (%zu bytes) paused %llu us\n",
@@ -303,17 +326,30 @@ static int compare(const void *a, const void *b)
 
 static void summary(struct drive *d, unsigned long n)
 {
+	struct guest_phases phases;
+
 	if (!n)
 		return;
 	qsort(d->waits, n, sizeof(*d->waits), compare);
 	qsort(d->pauses, n, sizeof(*d->pauses), compare);
-	printf("%lu epochs: wait median %llu us, pause median %llu p90 %llu max"
-	       " %llu us, %llu pages each\n",
-	       n, (unsigned long long)d->waits[n / 2],
+	d->ops->phases(d->source, &phases);
+	printf("%lu epochs by %s: wait median %llu us, pause median %llu p90"
+	       " %llu max %llu us, %llu pages each\n",
+	       n, guest_ask_text(phases.asked),
+	       (unsigned long long)d->waits[n / 2],
 	       (unsigned long long)d->pauses[n / 2],
 	       (unsigned long long)d->pauses[n * 9 / 10],
 	       (unsigned long long)d->pauses[n - 1],
 	       (unsigned long long)(d->pages / n));
+	if (d->manner.resume != GUEST_RESUME_SLOW)
+		return;
+	for (size_t i = 0; i < 3; i++)
+		qsort(d->parts[i], n, sizeof(*d->parts[i]), compare);
+	printf("slow: devices median %llu us, reset %llu us, channels %llu"
+	       " us\n",
+	       (unsigned long long)d->parts[0][n / 2],
+	       (unsigned long long)d->parts[1][n / 2],
+	       (unsigned long long)d->parts[2][n / 2]);
 }
 
 static int end(struct drive *d, int rc)
@@ -413,15 +449,17 @@ static int mode_epochs(struct drive *d, char **argv)
 static int mode_late(struct drive *d, char **argv)
 {
 	unsigned long count = strtoul(argv[3], NULL, 10), done = 0, late = 0;
+	unsigned long unanswered = 0;
 	int rc = synchronise(d, image_nowhere, NULL);
 
 	for (unsigned long n = 0; n < count && rc == 0; n++) {
 		rc = d->ops->suspend(d->source, 1000 * (n * 3 % 90));
 		if (rc == 0) {
 			done++;
-			rc = d->ops->resume(d->source, GUEST_RESUME_FAST);
-		} else if (rc == -ETIMEDOUT) {
-			late++;
+			rc = d->ops->resume(d->source, d->manner.resume);
+		} else if (rc == -ETIMEDOUT || rc == -EINPROGRESS) {
+			late += rc == -EINPROGRESS;
+			unanswered += rc == -ETIMEDOUT;
 			rc = 0;
 			if (n % 2)
 				clock_sleep_us(50000);
@@ -429,8 +467,24 @@ static int mode_late(struct drive *d, char **argv)
 				d->ops->status(d->source);
 		}
 	}
-	printf("%lu suspended, %lu timed out\n", done, late);
+	printf("%lu suspended, %lu timed out, %lu of them late\n", done,
+	       late + unanswered, late);
 	return rc < 0 ? fail("late", rc, NULL) : 0;
+}
+
+static int mode_bare(struct drive *d, char **argv)
+{
+	unsigned long count = strtoul(argv[3], NULL, 10);
+	int rc = 0;
+
+	for (unsigned long n = 0; n < count && rc == 0; n++) {
+		rc = d->ops->suspend(d->source, 5000000);
+		if (rc == 0)
+			rc = d->ops->resume(d->source, GUEST_RESUME_FAST);
+		clock_sleep_us(50000);
+	}
+	printf("%lu suspends\n", count);
+	return rc < 0 ? fail("bare", rc, NULL) : 0;
 }
 
 static int mode_kill(struct drive *d)
@@ -440,8 +494,8 @@ static int mode_kill(struct drive *d)
 	if (rc)
 		return rc;
 	rc = d->ops->suspend(d->source, 5000000);
-	log_info("suspend: %d, status %s, killing", rc,
-		 guest_status_text(d->ops->status(d->source)));
+	/* Not by the operation: that resumes one that should run. */
+	log_info("suspend: %d, killing", rc);
 	fflush(stdout);
 	raise(SIGKILL);
 	return 1;
@@ -477,6 +531,8 @@ static int run(struct drive *d, const char *mode, char **argv)
 		return mode_epochs(d, argv);
 	if (!strcmp(mode, "late"))
 		return mode_late(d, argv);
+	if (!strcmp(mode, "bare"))
+		return mode_bare(d, argv);
 	if (!strcmp(mode, "kill"))
 		return mode_kill(d);
 	if (!strcmp(mode, "build"))
@@ -510,14 +566,17 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc == 2 && !strcmp(argv[1], "sweep"))
-		return guest_xen.standby->sweep() != 0;
-	if (argc < 3)
+		return guest_xen.standby->sweep(RUNSTATEDIR "/colod") != 0;
+	if (argc < 3 || fault_init(NULL) < 0)
 		return 2;
+	if (!strcmp(argv[argc - 1], "slow"))
+		d.manner.resume = GUEST_RESUME_SLOW;
 	if (!strcmp(argv[1], "pages"))
 		pages = strtoul(argv[5], NULL, 10);
 	/* No threads yet. */
 	if (!getenv("NOGUARD") &&
-	    guard_start(&guest_xen, argv[2], -1, &d.guard) < 0)
+	    guard_start(&guest_xen, argv[2], RUNSTATEDIR "/colod", -1,
+			&d.guard) < 0)
 		return 1;
 	if (begin(&d, argv[2], pages)) {
 		guard_stop(d.guard);

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Whether a guest can be suspended and resumed in the manner that is wanted.
+ * Changes nothing of it.
+ */
+#ifndef RESUME_XEN_ABLE_H
+#define RESUME_XEN_ABLE_H
+
+#include "resume/xen/source.h"
+
+/*
+ * `held`: another process protects it at the moment, and what it offers cannot
+ * be told.  Sets s->fast_safe.  0, -EAGAIN: it cannot, or not yet;
+ * -EOPNOTSUPP: not in this manner; each with a sentence in `err`.
+ */
+int xen_able(struct guest_source *s, bool held, struct guest_error *err);
+
+#endif

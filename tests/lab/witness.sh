@@ -1,0 +1,135 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What a scenario asks the guest's witnesses, besides guest-check (lib.sh), and
+# the devices.  Sourced by lib.sh.
+#
+#	order_*		guest-order, with order=1 in $guest_words
+#	net_*		numbered, with net=1 and net_start on a host
+#	frontends, kernel_count
+#			how the guest's drivers came over a suspend
+#
+# shellcheck disable=SC2154 # variables of lib.sh
+
+order_last() { grep ' order line=' "$lab_dir/log/$1.guest" | tail -n 1; }
+order_field() { line_field "$(order_last "$1")" "$2"; }
+
+# Nothing is wrong with what the witness saw; it may have seen content that the
+# guest did not write, `ahead' or `blank', only where named.
+order_sound() {	# host [ahead] [blank]
+	local line name
+	line=$(order_last "$1")
+	! grep -q 'order ERROR' "$lab_dir/log/$1.guest" ||
+		fail "$(grep -m 1 'order ERROR' "$lab_dir/log/$1.guest")"
+	for name in stale torn lost failed ahead blank; do
+		case " $* " in
+		*" $name "*) continue ;;
+		esac
+		[ "$(line_field "$line" $name)" = 0 ] || fail "requests: $line"
+	done
+}
+
+# Two sweeps of all blocks follow, and nothing is wrong.
+order_goes_on() {	# host [ahead] [blank]
+	local sweeps
+	sweeps=$(order_field "$1" sweeps)
+	wait_until 120 "the guest on $1 to read all of its disk twice" \
+		order_swept "$1" $((${sweeps:-0} + 2))
+	order_sound "$@"
+}
+
+order_swept() {
+	local sweeps
+	sweeps=$(order_field "$1" sweeps)
+	[ "${sweeps:-0}" -ge "$2" ]
+}
+
+# Numbered datagrams to the guest, twenty a second, from this host.
+net_start() {	# host
+	on "$1" "numbered send 10.9.0.10 7000 50 </dev/null >/run/lab.net.log \
+		2>&1 & echo \$! >/run/lab.net.pid" >/dev/null
+}
+
+net_last() { grep ' net line=' "$lab_dir/log/$1.guest" | tail -n 1; }
+net_field() { line_field "$(net_last "$1")" "$2"; }
+
+# Datagrams arrive, none of them from the past.
+net_goes_on() {	# host
+	local seen
+	seen=$(net_field "$1" seen)
+	wait_until 60 "datagrams to reach the guest on $1" \
+		net_reached "$1" $((${seen:-0} + 5))
+	[ "$(net_field "$1" late)" = 0 ] ||
+		fail "datagrams out of the past: $(net_last "$1")"
+}
+
+net_reached() {
+	local seen
+	seen=$(net_field "$1" seen)
+	[ "${seen:-0}" -ge "$2" ]
+}
+
+# The rings and event channels of all PV devices of the guest, a line each.
+frontends() {	# host
+	on "$1" "xenstore-ls -f /local/domain/\$(xl domid guest)/device" |
+		grep -E '/(vbd|vif)/.*(ring-ref|event-channel)' | sort
+}
+
+# How often the guest's kernel passed a function of guest-init's list.
+kernel_count() {	# host, function
+	guest_run "$1" "cat /sys/kernel/tracing/kprobe_profile" ||
+		fail "the guest does not answer: ${ran:-nothing}"
+	awk -v f="$2" '$1 == f { print $2 }' <<<"$ran"
+}
+
+# --- epochs ----------------------------------------------------------------
+
+# Waits until so many epochs more than now have been acknowledged.
+more_epochs() {	# host, count [, seconds]
+	local end=$(($(status "$1" acknowledged) + $2))
+	wait_until "${3:-240}" "$2 more epochs" acknowledged "$1" "$end"
+}
+
+acknowledged() {
+	local count
+	count=$(status "$1" acknowledged)
+	[ "${count:-0}" -ge "$2" ]
+}
+
+# The medians of an epoch log in domain 0, of all that were captured, in
+# milliseconds: "suspend 21.0, ..."
+phases() {	# host, file
+	on "$1" "cat $2" | awk '
+		/"paused_us": *[1-9]/ {
+			epochs++
+			sub(/"time_us": *[0-9]+/, "")
+			while (match($0, /"[a-z]+_us": *[0-9]+/)) {
+				split(substr($0, RSTART, RLENGTH), part, /": */)
+				name = substr(part[1], 2)
+				if (!(name in seen))
+					order[++names] = name
+				value[name, ++seen[name]] = part[2]
+				$0 = substr($0, RSTART + RLENGTH)
+			}
+		}
+		function median(name, n, i, j, t) {
+			n = seen[name]
+			for (i = 1; i <= n; i++)
+				v[i] = value[name, i] + 0
+			for (i = 2; i <= n; i++)
+				for (j = i; j > 1 && v[j - 1] > v[j]; j--) {
+					t = v[j]
+					v[j] = v[j - 1]
+					v[j - 1] = t
+				}
+			return v[int((n + 1) / 2)] / 1000
+		}
+		END {
+			for (i = 1; i <= names; i++)
+				if (median(order[i]) > 0)
+					printf "%s %.1f, ",
+						substr(order[i], 1,
+							length(order[i]) - 3),
+						median(order[i])
+			printf "ms in the median of %d epochs\n", epochs
+		}'
+}
