@@ -130,7 +130,7 @@ struct primary {
 		uint64_t skipped_unanswered; /* not acknowledged */
 		uint64_t skipped_late;	     /* acknowledged, not in time */
 		uint64_t skipped_busy;	     /* somebody else's request */
-		uint64_t skipped_devices;    /* they are not back yet */
+		uint64_t skipped_devices;    /* not connected (again) yet */
 		uint64_t stretched;	     /* checkpoints that had to wait */
 		uint64_t synchronisations;
 		uint64_t losses;	 /* times that protection was lost */

@@ -210,7 +210,7 @@ static const char *skip_reason(struct primary *p, int error)
 		return "is asked for something else (xl save, xl shutdown?)";
 	case -ENOTCONN:
 		p->stats.skipped_devices++;
-		return "has not all of its devices back";
+		return "has devices that are not connected";
 	default:
 		p->stats.skipped_unanswered++;
 		return "did not acknowledge the request to suspend in time";

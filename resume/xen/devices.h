@@ -44,9 +44,9 @@ struct xen_devices {
 	unsigned int serials;
 	/* Grows when a frontend connects or is not so any more, or goes. */
 	unsigned int connections;
-	bool changed;		  /* a device came or went: to be listed anew */
-	bool announced;		  /* data/colod-guest was written, or removed */
-	bool warned;		  /* of frontends that nobody recycles */
+	bool changed;	/* a device came or went: to be listed anew */
+	bool announced; /* data/colod-guest was written, or removed */
+	bool warned;	/* of frontends that nobody recycles */
 };
 
 /* Lists the devices and watches them; the guest runs. */

@@ -43,13 +43,13 @@ struct queue {
 struct xen_hold {
 	struct xen_host *host;
 	uint32_t domid;
-	xengnttab_handle *grants; /* or NULL */
+	xengnttab_handle *grants;	/* or NULL */
 	bool module, cured, not_needed; /* says the guest */
-	bool taken;		  /* since the rings were learnt */
-	bool unlearnt;		  /* the cure is another since */
-	unsigned int connections; /* of the devices, when they were */
-	unsigned int found;	  /* receive queues, then */
-	unsigned int count;	  /* of which so many are mapped */
+	bool taken;			/* since the rings were learnt */
+	bool unlearnt;			/* the cure is another since */
+	unsigned int connections;	/* of the devices, when they were */
+	unsigned int found;		/* receive queues, then */
+	unsigned int count;		/* of which so many are mapped */
 	struct queue queues[QUEUES_MAX];
 };
 

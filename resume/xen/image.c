@@ -190,7 +190,7 @@ static int prepare(struct guest_source *s, struct guest_error *err)
 		rc = xen_source_bind(s);
 	if (rc == 0)
 		rc = xen_source_prepare(s);
-	if (rc == 0 && (s->manner.resume == GUEST_RESUME_SLOW || !s->fast_safe))
+	if (rc == 0)
 		rc = xen_source_prepare_slow(s);
 	/* libxl would wait a minute for a guest that cannot freeze yet. */
 	if (rc == 0)
@@ -224,7 +224,13 @@ int xen_source_send_image(struct guest_source *s, int fd,
 	if (rc == 0 && s->state.status == GUEST_SUSPENDED) {
 		s->suspended = true;
 		s->was_suspended = true;
-		return 0;
+		rc = xen_source_check_devices(s);
+		if (rc < 0)
+			guest_error_set(err,
+					"%s began to connect a device"
+					" meanwhile",
+					s->name);
+		return rc;
 	}
 	put_back(s, asked);
 	return failure(s, fd, err);

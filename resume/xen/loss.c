@@ -61,7 +61,8 @@ static const char *remedy(const struct xen_loss *l)
 		       " patch that (colod-guest(4)), or use --resume=fast";
 	if (l->cure == XEN_CURE_NONE)
 		return "load the module colod_guest in it, or load xen-gntdev"
-		       " here and boot it with grant_table.free_per_iteration=0,"
+		       " here and boot it with "
+		       "grant_table.free_per_iteration=0,"
 		       " or use --resume=fast";
 	return "load the module colod_guest in it, or use --resume=fast";
 }

@@ -17,9 +17,9 @@ enum xen_cure {
 
 struct xen_loss {
 	enum xen_cure cure;
-	bool module;	     /* is in the guest, whether it cures or not */
-	unsigned int queues; /* receive queues of all interfaces */
-	unsigned int unheld; /* of which the hold cannot take so many */
+	bool module;	      /* is in the guest, whether it cures or not */
+	unsigned int queues;  /* receive queues of all interfaces */
+	unsigned int unheld;  /* of which the hold cannot take so many */
 	uint64_t interval_ms; /* of the resumes; 0: not known */
 };
 

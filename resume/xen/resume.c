@@ -74,6 +74,11 @@ int xen_resume_plain(struct xen_host *h, uint32_t domid)
 	return resume(h, domid, 0);
 }
 
+bool xen_source_resumes_slowly(const struct guest_source *s)
+{
+	return s->manner.resume == GUEST_RESUME_SLOW || !s->fast_safe;
+}
+
 int xen_source_prepare_slow(struct guest_source *s)
 {
 	int rc = 0;
@@ -160,8 +165,26 @@ int xen_source_await_devices(struct guest_source *s, uint64_t end_us)
 		return rc;
 	xen_devices_missing(s->slow->devices, missing, sizeof(missing));
 	log_line(s->slow->missing_us ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
-		 "%s: devices that are not connected: %s", s->name,
-		 missing);
+		 "%s: devices that are not connected: %s", s->name, missing);
 	count_missing(s, clock_now_us() - start_us);
 	return -ENOTCONN;
+}
+
+int xen_source_check_devices(struct guest_source *s)
+{
+	char missing[200];
+	int rc;
+
+	/* Without SUSPEND_CANCEL there is no way back. */
+	if (!s->slow || !s->fast_safe)
+		return 0;
+	rc = xen_devices_update(s->slow->devices);
+	if (rc < 0 || xen_devices_connected(s->slow->devices))
+		return 0; /* what is not known is no reason */
+	xen_devices_missing(s->slow->devices, missing, sizeof(missing));
+	log_warn("%s: suspended while it connects devices: %s; resuming it as"
+		 " it was",
+		 s->name, missing);
+	rc = xen_source_resume(s);
+	return rc < 0 ? rc : -ENOTCONN;
 }

@@ -80,8 +80,6 @@ int xen_slow_open(struct xen_host *h, uint32_t domid, const char *holder,
 		     : xen_devices_open(h, domid, &w->devices);
 	if (rc == 0)
 		rc = xen_drain_open(h, domid, &w->drain);
-	if (rc == 0)
-		xen_drain_learn(w->drain, w->devices);
 	if (rc == 0 && source)
 		rc = xen_hold_open(h, domid, &w->hold);
 	if (rc < 0) {
@@ -106,11 +104,11 @@ int xen_slow_ready(struct xen_slow *w, uint64_t end_us, int cancel_fd)
 {
 	int rc = xen_devices_await(w->devices, end_us, cancel_fd);
 
-	if (rc == 0)
-		xen_drain_learn(w->drain, w->devices);
-	if (rc == 0 && w->hold)
-		xen_cure_follow(w);
-	return rc;
+	if (rc < 0 || !xen_source_resumes_slowly(w->source))
+		return rc;
+	xen_drain_learn(w->drain, w->devices);
+	xen_cure_follow(w);
+	return 0;
 }
 
 void xen_slow_let_go(struct xen_slow *w, uint64_t end_us)

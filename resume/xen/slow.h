@@ -26,7 +26,7 @@ struct xen_slow {
 	struct xen_devices *devices;
 	struct xen_drain *drain;
 	struct xen_hold *hold; /* or NULL, of a rescue */
-	struct xen_loss told; /* what the log said last; no queues: nothing */
+	struct xen_loss told;  /* what the log said last; no queues: nothing */
 	uint64_t store_gfn;
 	uint32_t store_domid; /* where xenstored runs */
 	bool begun;	      /* something of the recipe is done */

@@ -127,8 +127,9 @@ static int check_running(struct guest_source *s, struct guest_error *err)
  * there to clean up.  This is done before anything else, for the guest may
  * stand still.  A suspend that it may still follow is waited for as long as it
  * can come: the mark goes with the rescue, and nobody would look any more.
- * Whoever is impatient and ends us leaves a mark of a dead holder again.  A mark whose holder lives is not ours to touch: the lock on the
- * guest's name will tell the operator so.
+ * Whoever is impatient and ends us leaves a mark of a dead holder again.  A
+ * mark whose holder lives is not ours to touch: the lock on the guest's name
+ * will tell the operator so.
  */
 static int clear_leftover(struct guest_source *s, bool *held)
 {

@@ -200,14 +200,25 @@ void xen_source_settle(struct guest_source *s);
 int xen_resume_fast(struct xen_host *h, uint32_t domid);
 /* The same for one that was stopped by force: its registers are left alone. */
 int xen_resume_plain(struct xen_host *h, uint32_t domid);
+/* Whether its epochs end so. */
+bool xen_source_resumes_slowly(const struct guest_source *s);
 /* The guest runs: what a slow resume needs to know, and need not look for. */
 int xen_source_prepare_slow(struct guest_source *s);
 /* Harmless where colod has not suspended it. */
 int xen_source_resume_as(struct guest_source *s, enum guest_resume kind);
 /* Fast, unless that is not safe: for a suspend that was not for an epoch. */
 int xen_source_resume(struct guest_source *s);
-/* Its devices are back since a slow resume; -ENOTCONN, -ECANCELED. */
+/*
+ * Its devices are back since a slow resume, and none is just being attached;
+ * -ENOTCONN, -ECANCELED.
+ */
 int xen_source_await_devices(struct guest_source *s, uint64_t end_us);
+/*
+ * The guest is suspended: -ENOTCONN, and it runs on as if nothing had been
+ * asked of it, where it began to connect a device since it was asked.  Another
+ * error: it could not be resumed.
+ */
+int xen_source_check_devices(struct guest_source *s);
 
 /* capture.c */
 int xen_source_prepare(struct guest_source *s); /* may be called running */

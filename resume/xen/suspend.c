@@ -176,7 +176,7 @@ int xen_source_suspend(struct guest_source *s, uint64_t timeout_us)
 		return -ESHUTDOWN;
 	if (!s->suspended)
 		came(s);
-	return 0;
+	return xen_source_check_devices(s);
 }
 
 bool xen_source_resume_late(struct guest_source *s)
