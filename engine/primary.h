@@ -131,6 +131,7 @@ struct primary {
 		uint64_t skipped_late;	     /* acknowledged, not in time */
 		uint64_t skipped_busy;	     /* somebody else's request */
 		uint64_t skipped_devices;    /* not connected (again) yet */
+		uint64_t skipped_model;	     /* it did not do its part */
 		uint64_t stretched;	     /* checkpoints that had to wait */
 		uint64_t synchronisations;
 		uint64_t losses;	 /* times that protection was lost */

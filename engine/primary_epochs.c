@@ -211,6 +211,9 @@ static const char *skip_reason(struct primary *p, int error)
 	case -ENOTCONN:
 		p->stats.skipped_devices++;
 		return "has devices that are not connected";
+	case -EREMOTEIO:
+		p->stats.skipped_model++;
+		return "has a device model (QEMU) that does not do its part";
 	default:
 		p->stats.skipped_unanswered++;
 		return "did not acknowledge the request to suspend in time";
@@ -221,7 +224,7 @@ static const char *skip_reason(struct primary *p, int error)
 static bool is_skip(int error)
 {
 	return error == -ETIMEDOUT || error == -EINPROGRESS ||
-	       error == -EBUSY || error == -ENOTCONN;
+	       error == -EBUSY || error == -ENOTCONN || error == -EREMOTEIO;
 }
 
 /* Nothing was committed for that long, although all else is well. */
@@ -291,6 +294,7 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 	case -EINPROGRESS:
 	case -EBUSY:
 	case -ENOTCONN:
+	case -EREMOTEIO:
 		skip(p, r, e->error);
 		break;
 	case -ESTALE:

@@ -24,11 +24,12 @@ static json_t *last(const struct primary_daemon *pd)
 
 static json_t *skipped_for(const struct primary *m)
 {
-	return json_pack("{s:I,s:I,s:I,s:I}", "unanswered",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "unanswered",
 			 (json_int_t)m->stats.skipped_unanswered, "late",
 			 (json_int_t)m->stats.skipped_late, "busy",
 			 (json_int_t)m->stats.skipped_busy, "devices",
-			 (json_int_t)m->stats.skipped_devices);
+			 (json_int_t)m->stats.skipped_devices, "device_model",
+			 (json_int_t)m->stats.skipped_model);
 }
 
 static json_t *epochs(const struct primary *m)

@@ -60,11 +60,22 @@ static void take_addresses(struct secondary_daemon *sd, const struct store *s)
 		sd->addresses = set;
 }
 
+static bool can_activate(const struct secondary_daemon *sd,
+			 const struct store *s)
+{
+	const struct guest_wire_kind *k = guest_wire_kind(sd->guest.kind);
+	struct record r;
+
+	for (size_t i = 0; k->needs[i]; i++)
+		if (!store_record(s, k->needs[i], &r))
+			return false;
+	return true;
+}
+
 static void intake_stored(void *arg, int err, const char *why, uint64_t epoch,
 			  struct store *s)
 {
 	struct secondary_daemon *sd = arg;
-	struct record context;
 	int fault;
 	struct event e = {
 		.type = EVENT_STORED,
@@ -74,11 +85,11 @@ static void intake_stored(void *arg, int err, const char *why, uint64_t epoch,
 	};
 
 	/* Nothing could be activated from it, so it is not acknowledged. */
-	if (s && !store_record(s, sd->ops->processors, &context)) {
+	if (s && !can_activate(sd, s)) {
 		intake_release(sd->intake, s);
 		s = NULL;
 		e.error = -EPROTO;
-		e.text = "an epoch without the state of the processors";
+		e.text = "an epoch without the guest's state";
 	}
 	fault = s ? fault_at(FAULT_BEFORE_ACK) : 0;
 	if (fault) {

@@ -91,14 +91,30 @@ int guest_plain_name(const char *words, char name[WIRE_NAME_MAX + 1],
 	return 0;
 }
 
+static const struct guest_wire_kind *find_wire(const struct guest_kind *k,
+					       enum wire_guest_kind kind)
+{
+	for (const struct guest_wire_kind *w = k->standby->kinds; w->kind; w++)
+		if (w->kind == kind)
+			return w;
+	return NULL;
+}
+
 const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind)
 {
 	const struct guest_kind *const *k;
 
 	for (k = guest_kinds; *k; k++)
-		if ((*k)->standby->kind == kind)
+		if (find_wire(*k, kind))
 			return *k;
 	return NULL;
+}
+
+const struct guest_wire_kind *guest_wire_kind(enum wire_guest_kind kind)
+{
+	const struct guest_kind *k = guest_kind_of_wire(kind);
+
+	return k ? find_wire(k, kind) : NULL;
 }
 
 int guest_lock(const char *name, const char *run_dir)

@@ -161,7 +161,8 @@ struct guest_source_ops {
 	 * -ETIMEDOUT: it has not acknowledged the request, which is withdrawn;
 	 * -EINPROGRESS: it has, and did not suspend in time; -EBUSY: somebody
 	 * else wants something of it (xl save, xl shutdown); -ENOTCONN: its
-	 * devices are not back since the last slow resume.
+	 * devices are not back since the last slow resume, or are just being
+	 * attached; -EREMOTEIO: its device model did not do its part.
 	 */
 	int (*suspend)(struct guest_source *s, uint64_t timeout_us);
 
@@ -252,6 +253,14 @@ struct guest_source_ops {
 		      uint64_t patience_us);
 };
 
+/* A guest as the stream knows it. */
+struct guest_wire_kind {
+	enum wire_guest_kind kind;
+	/* The records without which nothing is activated from an epoch; 0 ends.
+	 */
+	enum wire_record needs[3];
+};
+
 /*
  * The secondary's half.  Order of calls:
  *
@@ -260,9 +269,8 @@ struct guest_source_ops {
  */
 struct guest_standby_ops {
 	const char *name;
-	enum wire_guest_kind kind;
-	/* The record without which nothing can be activated from an epoch. */
-	enum wire_record processors;
+	/* What guests it stands by for; one of kind 0 ends them. */
+	const struct guest_wire_kind *kinds;
 
 	/*
 	 * Builds the paused twin from `d` and the image read from `fd`, with
@@ -344,6 +352,7 @@ int guest_plain_name(const char *words, char name[WIRE_NAME_MAX + 1],
 const char *guest_words(const struct guest_kind *kind, const char *words);
 /* The kind that builds this standby, or NULL. */
 const struct guest_kind *guest_kind_of_wire(enum wire_guest_kind kind);
+const struct guest_wire_kind *guest_wire_kind(enum wire_guest_kind kind);
 
 /*
  * Holds the right to this guest name on this host, as source or as standby,

@@ -84,7 +84,11 @@ enum wire_reason {
 enum wire_role { WIRE_ROLE_PRIMARY = 1, WIRE_ROLE_SECONDARY = 2 };
 
 /* What a standby is made of, in a DOMAIN frame. */
-enum wire_guest_kind { WIRE_GUEST_XEN_PVH = 1, WIRE_GUEST_EMBEDDED = 2 };
+enum wire_guest_kind {
+	WIRE_GUEST_XEN_PVH = 1,
+	WIRE_GUEST_EMBEDDED = 2,
+	WIRE_GUEST_XEN_HVM = 3
+};
 
 /* How the bytes at the end of an IMAGE or PAGES payload are encoded. */
 enum wire_encoding { WIRE_ENCODING_RAW = 0, WIRE_ENCODING_ZSTD = 1 };
@@ -101,6 +105,7 @@ enum wire_record {
 	WIRE_RECORD_HVM_CONTEXT = 0x00000009,
 	WIRE_RECORD_COLOD_ADDRESSES = (int)0x80000C01,
 	WIRE_RECORD_COLOD_VCPUS = (int)0x80000C02,
+	WIRE_RECORD_COLOD_DEVICE_MODEL = (int)0x80000C03,
 };
 
 struct wire_header {

@@ -328,8 +328,11 @@ static int embedded_sweep(const char *run_dir)
 
 const struct guest_standby_ops guest_embedded_standby = {
 	.name = "embedded",
-	.kind = WIRE_GUEST_EMBEDDED,
-	.processors = WIRE_RECORD_COLOD_VCPUS,
+	.kinds =
+		(const struct guest_wire_kind[]){
+			{ WIRE_GUEST_EMBEDDED, { WIRE_RECORD_COLOD_VCPUS } },
+			{ 0 },
+		},
 	.build = embedded_build,
 	.apply = embedded_apply,
 	.activate = embedded_activate,

@@ -6,6 +6,7 @@
  *   - stopped without being asked, it must not have PV drivers: they would not
  *     know of it, and the return code of a call they have not made would go
  *     into their registers;
+ *   - with a device model, it must be resumed fast;
  *   - resumed fast, its kernel must say by its SUSPEND_CANCEL note that it
  *     carries on.  Nothing in Xen checks this.
  * Guest's worker thread, before protection begins.
@@ -39,8 +40,11 @@ static int check_suspends(struct guest_source *s, struct guest_error *err)
 			"%s does not say that it can suspend itself"
 			" (control/feature-suspend is missing): either it"
 			" is still booting, or its kernel lacks suspend"
-			" for Xen",
-			s->name);
+			" for Xen%s",
+			s->name,
+			s->emulated ? ", or it is one without any drivers for"
+				      " Xen: then use --suspend=toolstack"
+				    : "");
 	return -EAGAIN;
 }
 
@@ -112,6 +116,22 @@ static int check_no_drivers(struct guest_source *s, struct guest_error *err)
 			"%s has drivers for Xen, which being stopped unasked"
 			" would break (--suspend=toolstack); use"
 			" --suspend=auto",
+			s->name);
+	return -EOPNOTSUPP;
+}
+
+/*
+ * A soft reset takes the domain's device model away for good (Xen,
+ * hvm_domain_soft_reset(): all ioreq servers are destroyed): the guest would
+ * run, and every emulated device of it be dead.
+ */
+static int check_emulated(struct guest_source *s, struct guest_error *err)
+{
+	if (!s->emulated || s->manner.resume == GUEST_RESUME_FAST)
+		return 0;
+	guest_error_set(err,
+			"%s is an HVM guest, which a slow resume would cut off"
+			" from its device model (QEMU): use --resume=fast",
 			s->name);
 	return -EOPNOTSUPP;
 }
@@ -189,19 +209,24 @@ static int check_cancel(struct guest_source *s, struct guest_error *err)
 	guest_error_set(err,
 			"%s cannot be resumed fast: its kernel does not say"
 			" that it can carry on after a suspend"
-			" (SUSPEND_CANCEL); use --resume=slow",
-			s->name);
+			" (SUSPEND_CANCEL)%s",
+			s->name, s->emulated ? "" : "; use --resume=slow");
 	return -EOPNOTSUPP;
 }
 
 int xen_able(struct guest_source *s, bool held, struct guest_error *err)
 {
-	int rc;
+	int rc = check_emulated(s, err);
 
+	if (rc < 0)
+		return rc;
 	if (s->manner.ask == GUEST_ASK_TOOLSTACK) {
 		rc = check_no_drivers(s, err);
+		/* libxl stops it, too, and libxc leaves its registers alone. */
+		if (rc < 0 || s->emulated)
+			return rc;
 		/* libxl asks it for the image: that suspend is its own. */
-		return rc < 0 ? rc : find_cancel(s, err);
+		return find_cancel(s, err);
 	}
 	rc = check_suspends(s, err);
 	if (rc == 0 && s->manner.ask == GUEST_ASK_EVTCHN && !held)

@@ -5,7 +5,7 @@
  * The happy path:
  *   - the source's configuration, with the twin's name and mark in it;
  *   - libxl restores the image into a domain that stays paused, with all its
- *     devices and backends;
+ *     devices and backends; an HVM domain's device model waits (incoming.c);
  *   - its memory is mapped for good.
  * Failure modes: a guest of this name runs here; an earlier twin is still
  * there (removed, if colod made it and it never ran); the image ends early or
@@ -28,6 +28,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "resume/holder.h"
+#include "resume/xen/incoming.h"
 #include "resume/xen/lead.h"
 #include "resume/xen/lifecycle.h"
 
@@ -126,8 +127,10 @@ static int make_config(struct guest_standby *s,
 				s->name, xen_host_why(s->host).text);
 		return -EINVAL;
 	}
-	if (config->c_info.type != LIBXL_DOMAIN_TYPE_PVH) {
-		guest_error_set(err, "%s is not a PVH guest", s->name);
+	if (config->c_info.type !=
+	    (s->emulated ? LIBXL_DOMAIN_TYPE_HVM : LIBXL_DOMAIN_TYPE_PVH)) {
+		guest_error_set(err, "%s is not a%s guest", s->name,
+				s->emulated ? "n HVM" : " PVH");
 		return -ENOTSUP;
 	}
 	free(config->c_info.name);
@@ -136,7 +139,16 @@ static int make_config(struct guest_standby *s,
 		return -ENOMEM;
 	memcpy(config->c_info.uuid.uuid, d->uuid, sizeof(d->uuid));
 	holder_self(mark);
-	return xen_config_mark(config, mark);
+	if (xen_config_mark(config, mark))
+		return -ENOMEM;
+	return s->emulated ? xen_config_wait(config, true) : 0;
+}
+
+static void remove_broken(struct guest_standby *s)
+{
+	xen_memory_close(s->memory);
+	s->memory = NULL;
+	libxl_domain_destroy(xen_host_libxl(s->host, NULL), s->domid, NULL);
 }
 
 static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
@@ -171,6 +183,27 @@ static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
 	return -EIO;
 }
 
+static int restore_emulated(struct guest_standby *s,
+			    libxl_domain_config *config, int fd,
+			    struct guest_error *err)
+{
+	struct guest_error why = { { 0 } };
+	struct xen_incoming *in;
+	int rc = xen_incoming_start(s->twin, &in), ready;
+
+	if (rc < 0)
+		return rc;
+	rc = restore(s, config, fd, err);
+	ready = xen_incoming_finish(in, &s->model, &s->devices,
+				    &s->devices_bytes, &why);
+	if (rc == 0 && ready < 0) {
+		*err = why;
+		remove_broken(s);
+		rc = ready;
+	}
+	return rc;
+}
+
 static int map_twin(struct guest_standby *s, struct guest_error *err)
 {
 	int rc = xen_memory_open(s->host, s->domid, PROT_READ | PROT_WRITE,
@@ -200,17 +233,14 @@ static int build(struct guest_standby *s, const struct guest_description *d,
 		return rc;
 	rc = make_config(s, d, &config, err);
 	if (rc == 0)
-		rc = restore(s, &config, fd, err);
+		rc = s->emulated ? restore_emulated(s, &config, fd, err)
+				 : restore(s, &config, fd, err);
 	libxl_domain_config_dispose(&config);
 	if (rc < 0)
 		return rc;
 	rc = map_twin(s, err);
-	if (rc < 0) {
-		xen_memory_close(s->memory);
-		s->memory = NULL;
-		libxl_domain_destroy(xen_host_libxl(s->host, NULL), s->domid,
-				     NULL);
-	}
+	if (rc < 0)
+		remove_broken(s);
 	return rc;
 }
 
@@ -219,8 +249,10 @@ void xen_standby_free(struct guest_standby *s)
 	if (!s)
 		return;
 	xen_memory_close(s->memory);
+	xen_model_close(s->model);
 	xen_host_close(s->host);
 	free(s->context);
+	free(s->devices);
 	free(s);
 }
 
@@ -235,6 +267,7 @@ int xen_standby_build(const struct guest_description *d, const char *run_dir,
 	if (!s)
 		return -ENOMEM;
 	s->max_gfn = d->max_gfn;
+	s->emulated = d->kind == WIRE_GUEST_XEN_HVM;
 	snprintf(s->name, sizeof(s->name), "%s", d->name);
 	snprintf(s->twin, sizeof(s->twin), "%s" XEN_STANDBY_SUFFIX, d->name);
 	rc = build(s, d, fd, err);

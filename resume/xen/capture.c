@@ -159,6 +159,8 @@ int xen_source_track(struct guest_source *s, struct guest_error *err)
 				s->name);
 		return -ESTALE;
 	}
+	if (rc == 0 && s->model)
+		rc = xen_model_track(s->model, true);
 	if (rc == 0)
 		rc = log_dirty_on(s);
 	if (rc == 0 && clean(s) < 0)
@@ -276,6 +278,13 @@ static int take_context(struct guest_source *s, struct epoch *e)
 	if (!body)
 		return -E2BIG;
 	memcpy(body, s->context, (size_t)n);
+	if (s->model) {
+		body = record_put(&c, WIRE_RECORD_COLOD_DEVICE_MODEL,
+				  xen_model_record_bytes(s->model));
+		if (!body)
+			return -E2BIG;
+		xen_model_record(s->model, body);
+	}
 	e->state_bytes = e->state_capacity - cursor_left(&c);
 	return 0;
 }

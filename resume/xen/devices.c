@@ -239,8 +239,7 @@ static void drop_gone(struct xen_devices *d)
 	d->count = kept;
 }
 
-/* Once: of frontends that a slow resume does not know how to bring back. */
-static void warn_others(struct xen_devices *d)
+void xen_devices_warn_others(struct xen_devices *d)
 {
 	static const char *const known[] = { "vbd", "vif", "console" };
 	AUTO_FREE char **kinds = NULL;
@@ -248,6 +247,9 @@ static void warn_others(struct xen_devices *d)
 	unsigned int n = 0;
 	size_t at = 0, k;
 
+	if (!d->listed || d->warned)
+		return;
+	d->listed = false;
 	snprintf(path, sizeof(path), "/libxl/%u/device", d->domid);
 	kinds = xs_directory(d->xs, XBT_NULL, path, &n);
 	for (unsigned int i = 0; kinds && i < n; i++) {
@@ -258,7 +260,7 @@ static void warn_others(struct xen_devices *d)
 					       "%s%s", at ? ", " : "",
 					       kinds[i]);
 	}
-	if (!at || d->warned)
+	if (!at)
 		return;
 	d->warned = true;
 	log_warn("domain %u has devices that do not come back after a slow"
@@ -281,7 +283,7 @@ static int list(struct xen_devices *d)
 		return rc;
 	}
 	drop_gone(d);
-	warn_others(d);
+	d->listed = true;
 	return 0;
 }
 

@@ -46,7 +46,8 @@ struct xen_devices {
 	unsigned int connections;
 	bool changed;	/* a device came or went: to be listed anew */
 	bool announced; /* data/colod-guest was written, or removed */
-	bool warned;	/* of frontends that nobody recycles */
+	bool listed;	/* since the last look for frontends of other kinds */
+	bool warned;	/* of those */
 };
 
 /* Lists the devices and watches them; the guest runs. */
@@ -56,6 +57,12 @@ void xen_devices_close(struct xen_devices *d); /* NULL is fine */
 
 /* Takes in what the watches have told; asks xenstore only about that. */
 int xen_devices_update(struct xen_devices *d);
+
+/*
+ * Warns, once, of frontends that a slow resume does not know how to bring back.
+ * Asks xenstore only where devices have come or gone.
+ */
+void xen_devices_warn_others(struct xen_devices *d);
 
 /*
  * A number that the guest has written for a frontend: 32 bits, or -1 where

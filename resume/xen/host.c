@@ -169,6 +169,8 @@ int xen_query(struct xen_host *h, uint32_t domid, struct xen_state *st)
 		(i.flags >> XEN_DOMINF_shutdownshift) & XEN_DOMINF_shutdownmask;
 	st->status = status_of(&i, st->reason);
 	st->hvm = i.flags & XEN_DOMINF_hvm_guest;
+	/* A PVH domain has a local APIC and nothing else that is emulated. */
+	st->emulated = i.arch_config.emulation_flags & XEN_X86_EMU_PM;
 	st->hap = i.flags & XEN_DOMINF_hap;
 	st->paused = i.flags & XEN_DOMINF_paused;
 	st->tot_pages = i.tot_pages;

@@ -55,7 +55,8 @@ void xen_log_last(xentoollog_logger *log, char *text, size_t bytes);
 /* A domain as Xen sees it at one moment. */
 struct xen_state {
 	enum guest_status status;
-	bool hvm; /* PVH or HVM */
+	bool hvm;      /* PVH or HVM */
+	bool emulated; /* HVM: Xen and a device model emulate a machine */
 	bool hap;
 	bool paused;	     /* by control software */
 	unsigned int reason; /* SHUTDOWN_*, where it is shut down */

@@ -33,6 +33,7 @@
 
 #define LIBXL_PATIENCE_US UINT64_C(60000000)
 #define DEVICES_US UINT64_C(10000000)
+#define MODEL_US UINT64_C(5000000)
 
 /*
  * libxl writes to the socket with write(2), here as well as in its helper: a
@@ -103,6 +104,19 @@ static bool may_be_asked(struct guest_source *s, struct xs_handle *requests,
 	       xen_request_offered(s->host, s->domid) != 0;
 }
 
+/*
+ * The guest is suspended.  One that libxl cannot ask it stops where it is
+ * (libxl_dom_suspend.c, domain_suspend_callback_common()).
+ */
+static void taken_by_libxl(struct guest_source *s)
+{
+	s->suspended = true;
+	s->was_suspended = true;
+	s->forced = s->emulated && s->manner.ask == GUEST_ASK_TOOLSTACK;
+	if (s->model)
+		xen_model_frozen_by_libxl(s->model);
+}
+
 /* After a failure: the guest runs, or will be resumed should it suspend. */
 static void put_back(struct guest_source *s, bool asked)
 {
@@ -110,8 +124,7 @@ static void put_back(struct guest_source *s, bool asked)
 
 	if (xen_query(s->host, s->domid, &s->state) == 0 &&
 	    s->state.status == GUEST_SUSPENDED) {
-		s->suspended = true;
-		s->was_suspended = true;
+		taken_by_libxl(s);
 		xen_source_resume(s);
 	} else if (asked && withdrawn != 1) {
 		s->late_until_us = clock_now_us() + XEN_LATE_US;
@@ -182,10 +195,23 @@ static int run_libxl(struct guest_source *s, int fd, struct guest_error *err)
 	return rc ? -EIO : 0;
 }
 
+static int open_model(struct guest_source *s, struct guest_error *err)
+{
+	xen_model_close(s->model);
+	s->model = NULL;
+	if (!s->emulated)
+		return 0;
+	return xen_model_open(s->domid, clock_now_us() + MODEL_US, &s->model,
+			      err);
+}
+
 static int prepare(struct guest_source *s, struct guest_error *err)
 {
-	int rc = xen_source_mark(s, XEN_MARK_IMAGE);
+	int rc = open_model(s, err);
 
+	if (rc < 0)
+		return rc;
+	rc = xen_source_mark(s, XEN_MARK_IMAGE);
 	if (rc == 0)
 		rc = xen_source_bind(s);
 	if (rc == 0)
@@ -222,8 +248,7 @@ int xen_source_send_image(struct guest_source *s, int fd,
 	if (rc == 0)
 		rc = xen_query(s->host, s->domid, &s->state);
 	if (rc == 0 && s->state.status == GUEST_SUSPENDED) {
-		s->suspended = true;
-		s->was_suspended = true;
+		taken_by_libxl(s);
 		rc = xen_source_check_devices(s);
 		if (rc < 0)
 			guest_error_set(err,

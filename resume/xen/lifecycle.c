@@ -61,6 +61,33 @@ int xen_config_mark(libxl_domain_config *config, const char *value)
 	return -ENOMEM;
 }
 
+/* The last `-incoming' of several is the one that QEMU follows. */
+int xen_config_wait(libxl_domain_config *config, bool wait)
+{
+	static const char *const words[2] = { "-incoming", "defer" };
+	char **list = config->b_info.extra_hvm, **longer;
+	size_t n = 0;
+
+	while (list && list[n])
+		n++;
+	while (n >= 2 && !strcmp(list[n - 2], words[0]) &&
+	       !strcmp(list[n - 1], words[1])) {
+		free(list[--n]);
+		free(list[--n]);
+		list[n] = NULL;
+	}
+	if (!wait)
+		return 0;
+	longer = realloc(list, (n + 3) * sizeof(*list));
+	if (!longer)
+		return -ENOMEM;
+	config->b_info.extra_hvm = longer;
+	longer[n] = strdup(words[0]);
+	longer[n + 1] = longer[n] ? strdup(words[1]) : NULL;
+	longer[n + 2] = NULL;
+	return longer[n + 1] ? 0 : -ENOMEM;
+}
+
 int xen_config_get(struct xen_host *h, uint32_t domid,
 		   libxl_domain_config *config, struct guest_error *err)
 {
@@ -77,6 +104,8 @@ int xen_config_get(struct xen_host *h, uint32_t domid,
 				domid, xen_host_why(h).text);
 	else
 		rc = xen_config_mark(config, NULL);
+	if (rc == 0)
+		rc = xen_config_wait(config, false);
 	if (rc < 0)
 		libxl_domain_config_dispose(config);
 	return rc;

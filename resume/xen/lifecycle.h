@@ -22,6 +22,9 @@ int xen_config_get(struct xen_host *h, uint32_t domid,
 /* Sets the domain's XEN_NODE_STANDBY to `value`; NULL: leaves it out. */
 int xen_config_mark(libxl_domain_config *config, const char *value);
 
+/* Whether its device model is to wait for a state (incoming.h). */
+int xen_config_wait(libxl_domain_config *config, bool wait);
+
 /*
  * Does what the domain's own configuration says to its shutdown.  `wait`: its
  * xl may still be there to do the same; it is given the time to do so.

@@ -28,10 +28,29 @@ enum {
 	CHUNK_COUNT_MAX = 16384,
 };
 
+/* A domain without a device model has no rings to it: they are 0. */
+static int find_reserved(struct xen_memory *m)
+{
+	static const uint32_t params[XEN_MEMORY_RESERVED_MAX] = {
+		HVM_PARAM_STORE_PFN, HVM_PARAM_CONSOLE_PFN, HVM_PARAM_IOREQ_PFN,
+		HVM_PARAM_BUFIOREQ_PFN
+	};
+	uint64_t gfn;
+
+	for (size_t i = 0; i < XEN_MEMORY_RESERVED_MAX; i++) {
+		if (xc_hvm_param_get(m->host->xc, m->domid, params[i], &gfn))
+			return -errno;
+		if (gfn)
+			m->reserved[m->reserved_count++] = gfn;
+	}
+	return 0;
+}
+
 int xen_memory_open(struct xen_host *host, uint32_t domid, int prot,
 		    uint64_t max_gfn, struct xen_memory **out)
 {
 	struct xen_memory *m = calloc(1, sizeof(*m));
+	int rc;
 
 	if (!m)
 		return -ENOMEM;
@@ -53,12 +72,8 @@ int xen_memory_open(struct xen_host *host, uint32_t domid, int prot,
 		xen_memory_close(m);
 		return -ENOMEM;
 	}
-	if (xc_hvm_param_get(host->xc, domid, HVM_PARAM_STORE_PFN,
-			     &m->reserved[0]) ||
-	    xc_hvm_param_get(host->xc, domid, HVM_PARAM_CONSOLE_PFN,
-			     &m->reserved[1])) {
-		int rc = -errno;
-
+	rc = find_reserved(m);
+	if (rc < 0) {
 		xen_memory_close(m);
 		return rc;
 	}

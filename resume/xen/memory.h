@@ -17,13 +17,17 @@
 #include "resume/xen/host.h"
 #include "stream/format.h"
 
+enum { XEN_MEMORY_RESERVED_MAX = 4 };
+
 struct xen_memory {
 	struct xen_host *host;
 	uint32_t domid;
 	int prot; /* PROT_READ, PROT_WRITE */
 	uint64_t max_gfn;
-	uint64_t reserved[2]; /* gfns of xenstore's and the console's rings */
-	uint64_t tot_pages;   /* of the domain, before it was mapped */
+	/* Of the domain's own, never copied: see xen_memory_reserved(). */
+	uint64_t reserved[XEN_MEMORY_RESERVED_MAX];
+	unsigned int reserved_count;
+	uint64_t tot_pages; /* of the domain, before it was mapped */
 	uint64_t mapped_pages;
 	size_t chunk_pages; /* a power of two, 64 or more */
 	size_t chunk_count;
@@ -52,10 +56,16 @@ static inline bool xen_memory_unknown(const struct xen_memory *m, uint64_t gfn)
 	return gfn <= m->max_gfn && !m->tried[gfn / m->chunk_pages];
 }
 
-/* The rings stay with their own domain and are never copied. */
+/*
+ * The rings to xenstore, the console and the device model stay with their own
+ * domain and are never copied.
+ */
 static inline bool xen_memory_reserved(const struct xen_memory *m, uint64_t gfn)
 {
-	return gfn == m->reserved[0] || gfn == m->reserved[1];
+	for (unsigned int i = 0; i < m->reserved_count; i++)
+		if (gfn == m->reserved[i])
+			return true;
+	return false;
 }
 
 /* The page, or NULL where it is not mapped or reserved. */

@@ -9,6 +9,7 @@
  *   - "forced": it was stopped without being asked, and not yet resumed;
  *   - "image": libxl was at work, and may have asked or suspended it;
  *   - "slow", "reset": a slow resume was under way, which is gone on with.
+ * An HVM guest's device model goes on before the guest does.
  * In the three before, a suspended guest is resumed at once: as it is where it
  * was forced, else fast unless the mark says that this is not safe; where it is
  * not suspended, the request is withdrawn, and where there was none to withdraw
@@ -37,6 +38,7 @@
 #define POLL_US UINT64_C(5000)
 /* During an image a request is seldom under way: a shorter patience. */
 #define IMAGE_PATIENCE_US UINT64_C(10000000)
+#define MODEL_US UINT64_C(2000000)
 
 enum { CLAIM_TRIES = 20 };
 
@@ -209,6 +211,25 @@ static int claim(struct left *l)
 	return rc;
 }
 
+/* It may have been stopped in the pause; one that runs is told nothing new. */
+static void let_model_go(const struct left *l)
+{
+	struct guest_error err = { { 0 } };
+	struct xen_model *m;
+	struct xen_state st;
+
+	if (xen_query(l->host, l->domid, &st) < 0 || !st.emulated)
+		return;
+	if (xen_model_open(l->domid, clock_now_us() + MODEL_US, &m, &err) < 0) {
+		log_error("%s", err.text);
+		return;
+	}
+	xen_model_frozen_by_libxl(m);
+	xen_model_thaw(m);
+	xen_model_track(m, false);
+	xen_model_close(m);
+}
+
 static int rescue(struct left *l, const char *words, uint64_t patience_us)
 {
 	int rc = xen_find(l->host, words, &l->domid);
@@ -217,6 +238,7 @@ static int rescue(struct left *l, const char *words, uint64_t patience_us)
 		rc = claim(l);
 	if (rc <= 0)
 		return rc;
+	let_model_go(l);
 	rc = is(l->mark, XEN_MARK_IDLE) ? 0 : make_run(l, patience_us);
 	/* It shut down by itself meanwhile: nothing to resume. */
 	if (rc == -ESHUTDOWN)

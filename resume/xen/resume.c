@@ -107,6 +107,9 @@ int xen_source_resume_as(struct guest_source *s, enum guest_resume kind)
 		return 0;
 	if (!s->fast_safe || (s->slow && s->slow->begun))
 		kind = GUEST_RESUME_SLOW;
+	/* First of all: some backends are in it. */
+	if (s->model)
+		xen_model_thaw(s->model);
 	if (s->forced)
 		rc = xen_resume_plain(s->host, s->domid);
 	else if (kind == GUEST_RESUME_SLOW)

@@ -34,6 +34,7 @@ static void source_free(struct guest_source *s)
 	xen_events_close(s);
 	cleanup_fd(&s->cancel_fd);
 	xen_slow_close(s->slow);
+	xen_model_close(s->model);
 	xen_host_close(s->host);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -58,36 +59,21 @@ static struct guest_source *source_new(void)
 	return s;
 }
 
-static const char *type_text(libxl_domain_type type)
-{
-	switch (type) {
-	case LIBXL_DOMAIN_TYPE_PV:
-		return "a PV";
-	case LIBXL_DOMAIN_TYPE_HVM:
-		return "an HVM (device model)";
-	default:
-		return "an unknown kind of";
-	}
-}
-
-/* libxl_domain_info() does not tell PVH from HVM; the configuration does. */
 static int check_type(struct guest_source *s, struct guest_error *err)
 {
-	libxl_domain_config config;
-	libxl_domain_type type;
-	int rc = xen_config_get(s->host, s->domid, &config, err);
+	struct xen_state st;
+	int rc = xen_query(s->host, s->domid, &st);
 
 	if (rc < 0)
 		return rc;
-	type = config.c_info.type;
-	libxl_domain_config_dispose(&config);
-	if (type == LIBXL_DOMAIN_TYPE_PVH)
+	s->emulated = st.emulated;
+	if (st.hvm)
 		return 0;
 	guest_error_set(err,
-			"%s is %s guest; this version of colod protects"
-			" PVH guests only (type=\"pvh\" in its"
+			"%s is a PV guest; this version of colod protects PVH"
+			" and HVM guests only (type=\"pvh\" or \"hvm\" in its"
 			" configuration)",
-			s->name, type_text(type));
+			s->name);
 	return -ENOTSUP;
 }
 
@@ -281,7 +267,7 @@ static int xen_describe(struct guest_source *s, struct guest_description *d,
 		rc = xen_config_get(s->host, s->domid, &config, err);
 	if (rc < 0)
 		return rc;
-	d->kind = WIRE_GUEST_XEN_PVH;
+	d->kind = s->emulated ? WIRE_GUEST_XEN_HVM : WIRE_GUEST_XEN_PVH;
 	d->ram_bytes = st.tot_pages * WIRE_PAGE_BYTES;
 	d->max_gfn = s->max_gfn;
 	snprintf(d->name, sizeof(d->name), "%s", s->name);
@@ -365,6 +351,8 @@ static void xen_stop_tracking(struct guest_source *s)
 		xc_shadow_control(s->host->xc, s->domid,
 				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
 	}
+	if (s->model)
+		xen_model_track(s->model, false);
 	s->tracking = false;
 	xen_source_unbind(s);
 	xen_request_unbind(s);

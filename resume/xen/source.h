@@ -25,6 +25,7 @@
 
 #include "resume/holder.h"
 #include "resume/xen/memory.h"
+#include "resume/xen/model.h"
 #include "resume/xen/slow.h"
 
 /*
@@ -90,6 +91,8 @@ struct guest_source {
 	uint64_t max_gfn; /* as told to the standby */
 	struct guest_manner manner;
 	bool fast_safe; /* it says that it carries on with return code 1 */
+	bool emulated;	/* an HVM domain, else PVH */
+	struct xen_model *model; /* of an HVM domain, while it is protected */
 
 	struct xs_handle *watch; /* carries all watches, see XEN_TOKEN_* */
 	xenevtchn_handle *evtchn;

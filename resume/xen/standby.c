@@ -4,7 +4,8 @@
  *
  * The happy path:
  *   - apply: each page is copied through the standing mapping, the vCPUs'
- *     state is kept aside, only after the pages are all written;
+ *     and the device model's state is kept aside, only after the pages are all
+ *     written;
  *   - activate: that state is loaded, the domain unpaused, and only then come
  *     the things that can wait: name, mark, unmapping.
  * Failure modes: a page that has no place in the twin gets one (the guest had
@@ -70,9 +71,42 @@ static int apply_page(void *arg, uint64_t gfn, const uint8_t *bytes)
 	return 0;
 }
 
+/* Of another version it could not be loaded: better to know that now. */
+static int find_devices(struct guest_standby *s, const struct store *epoch,
+			struct record *r)
+{
+	const char *why = "it is missing";
+	int rc = -EPROTO;
+
+	if (!s->emulated)
+		return 0;
+	if (store_record(epoch, WIRE_RECORD_COLOD_DEVICE_MODEL, r))
+		rc = xen_model_check(s->model, r->body, r->length, &why);
+	if (rc < 0)
+		log_error("%s: the device model's state of epoch %llu: %s",
+			  s->twin, (unsigned long long)store_number(epoch),
+			  why);
+	return rc;
+}
+
+static int keep_devices(struct guest_standby *s, const struct record *r)
+{
+	uint8_t *larger;
+
+	if (!s->emulated)
+		return 0;
+	larger = realloc(s->devices, r->length);
+	if (!larger)
+		return -ENOMEM;
+	memcpy(larger, r->body, r->length);
+	s->devices = larger;
+	s->devices_bytes = r->length;
+	return 0;
+}
+
 static int xen_apply(struct guest_standby *s, const struct store *epoch)
 {
-	struct record context;
+	struct record context, devices;
 	int rc;
 
 	if (s->broken || s->activated || !store_complete(epoch))
@@ -84,7 +118,11 @@ static int xen_apply(struct guest_standby *s, const struct store *epoch)
 			  s->twin, (unsigned long long)store_number(epoch));
 		return -EPROTO;
 	}
-	rc = store_each_page(epoch, apply_page, s);
+	rc = find_devices(s, epoch, &devices);
+	if (rc == 0)
+		rc = store_each_page(epoch, apply_page, s);
+	if (rc == 0)
+		rc = keep_devices(s, &devices);
 	if (rc < 0) {
 		s->broken = true;
 		return rc;
@@ -111,7 +149,7 @@ static void take_name(struct guest_standby *s)
 static int xen_activate(struct guest_standby *s, struct guest_error *err)
 {
 	uint64_t t0 = clock_now_us(), t1, t2;
-	int fault;
+	int fault, rc;
 
 	if (s->broken || s->activated) {
 		guest_error_set(err, "%s cannot be activated: %s", s->twin,
@@ -125,6 +163,12 @@ static int xen_activate(struct guest_standby *s, struct guest_error *err)
 		guest_error_set(err, "Xen refuses the state of %s: %s", s->name,
 				xen_host_why(s->host).text);
 		return -EIO;
+	}
+	if (s->emulated) {
+		rc = xen_model_load(s->model, s->devices, s->devices_bytes,
+				    err);
+		if (rc < 0)
+			return rc;
 	}
 	fault = fault_at(FAULT_MID_ACTIVATE);
 	if (fault) {
@@ -200,8 +244,14 @@ static void xen_standby_destroy(struct guest_standby *s)
 
 const struct guest_standby_ops guest_xen_standby = {
 	.name = "xen",
-	.kind = WIRE_GUEST_XEN_PVH,
-	.processors = WIRE_RECORD_HVM_CONTEXT,
+	.kinds =
+		(const struct guest_wire_kind[]){
+			{ WIRE_GUEST_XEN_PVH, { WIRE_RECORD_HVM_CONTEXT } },
+			{ WIRE_GUEST_XEN_HVM,
+			  { WIRE_RECORD_HVM_CONTEXT,
+			    WIRE_RECORD_COLOD_DEVICE_MODEL } },
+			{ 0 },
+		},
 	.build = xen_standby_build,
 	.apply = xen_apply,
 	.activate = xen_activate,

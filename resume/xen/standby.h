@@ -3,6 +3,7 @@
  * A Xen domain as standby: what its files share.
  *
  *   build.c    the twin, from a description and an image; its remains
+ *   incoming.c its device model
  *   standby.c  epochs into it, activation, the table of operations
  */
 #ifndef RESUME_XEN_STANDBY_H
@@ -10,6 +11,7 @@
 
 #include "resume/xen/host.h"
 #include "resume/xen/memory.h"
+#include "resume/xen/model.h"
 
 /* Behind the guest's name until it is activated. */
 #define XEN_STANDBY_SUFFIX "--standby"
@@ -24,6 +26,10 @@ struct guest_standby {
 	uint8_t *context;	   /* HVM context of the last epoch */
 	uint32_t context_bytes;	   /* 0: the image's own is loaded */
 	uint32_t context_capacity;
+	bool emulated;		 /* an HVM domain */
+	struct xen_model *model; /* of one: waits for its state */
+	uint8_t *devices;	 /* that state, as the record of an epoch */
+	uint32_t devices_bytes;
 	bool broken; /* an epoch was applied in part */
 	bool activated;
 };

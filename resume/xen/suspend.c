@@ -146,6 +146,16 @@ static int ask_and_await(struct guest_source *s, uint64_t end_us)
 	return rc < 0 ? give_up(s, rc) : 0;
 }
 
+static int freeze_model(struct guest_source *s)
+{
+	int rc = s->model ? xen_model_freeze(s->model) : 0;
+
+	if (rc == 0)
+		return 0;
+	rc = xen_source_resume(s);
+	return rc < 0 ? rc : -EREMOTEIO;
+}
+
 int xen_source_suspend(struct guest_source *s, uint64_t timeout_us)
 {
 	int rc;
@@ -176,7 +186,8 @@ int xen_source_suspend(struct guest_source *s, uint64_t timeout_us)
 		return -ESHUTDOWN;
 	if (!s->suspended)
 		came(s);
-	return xen_source_check_devices(s);
+	rc = xen_source_check_devices(s);
+	return rc < 0 ? rc : freeze_model(s);
 }
 
 bool xen_source_resume_late(struct guest_source *s)

@@ -9,6 +9,7 @@
 #	dom0.cpio	dom0: busybox, Xen's tools, drivers, the lab's agent
 #	colod.cpio	a second small archive, appended at boot: colod, the
 #			libraries it needs besides, certificates
+#	hvm.cpio	a third, for labs with HVM guests: their device model
 #	bin/		the lab's own programs for this machine
 #	qemu/		the emulator, mended (mend-qemu.py), where that can be
 #
@@ -23,6 +24,9 @@ lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	xen-netback loop bridge virtio_pci virtio_net virtio_console
 	virtio_blk ifb
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
+# What guests there are, pvh or hvm.
+lab_type=${COLOD_LAB_TYPE:-pvh}
+lab_model=/usr/libexec/xen-qemu-system-i386
 lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
 	libxl-save-helper"
 
@@ -132,7 +136,7 @@ lab_fetch() {	# folder, package...
 
 # The kernel and, of its modules, those that the lab loads.
 lab_build_kernel() {
-	[ -e "$cache/kernel/vmlinux" ] || lab_fetch_kernel || return
+	[ -e "$cache/kernel/vmlinuz" ] || lab_fetch_kernel || return
 	# A cache of an older lab lacks a module; without a network it does as it is.
 	[ "$(cat "$cache/kernel/wanted" 2>/dev/null)" = "$lab_modules" ] ||
 		(lab_fetch_kernel) || [ -e "$cache/kernel/version" ]
@@ -153,6 +157,8 @@ lab_fetch_kernel() {
 	kernel=$(basename "$work"/all/lib/modules/*)
 	depmod -b "$work/all" "$kernel" || return
 	mkdir -p "$work/kernel"
+	# A device model starts nothing else.
+	cp "$work/all/boot/vmlinuz-$kernel" "$work/kernel/vmlinuz"
 	lab_unpack_kernel "$work/all/boot/vmlinuz-$kernel" \
 		"$work/kernel/vmlinux"
 	lab_copy_modules "$work/all" "$kernel" "$work/kernel" || return
@@ -343,6 +349,36 @@ lab_build_dom0() {
 	lab_pack "$root" "$made" && rm -rf "$root"
 }
 
+# QEMU as Xen's device model, and what it looks for at these paths.
+lab_build_hvm() {
+	local root=$cache/hvm.root made=$cache/hvm.cpio f
+	[ -x "$lab_model" ] || lab_lacks "HVM guests in the lab need another" \
+		"package: apt-get install qemu-system-xen"
+	lab_fresh "$made" "$lab_model" "$cache/dom0.cpio" && return
+	rm -rf "$root"
+	mkdir -p "$root"
+	lab_copy_programs "$root" "$lab_model" || return
+	mkdir -p "$root/guest"
+	cp "$cache/kernel/vmlinuz" "$root/guest/" || return
+	for f in "${xen_bin%/bin}/boot/hvmloader" \
+		/usr/share/seabios/bios-256k.bin \
+		/usr/share/qemu/{linuxboot,linuxboot_dma,kvmvapic,pvh}.bin \
+		/usr/share/qemu/keymaps/en-us; do
+		mkdir -p "$root${f%/*}"
+		cp -L "$f" "$root$f" || return
+	done
+	lab_not_twice "$root"
+	lab_pack "$root" "$made" && rm -rf "$root"
+}
+
+# What dom0.cpio has already.
+lab_not_twice() {	# root
+	local f
+	while read -r f; do
+		rm -f "$1$f"
+	done <"$cache/dom0.files"
+}
+
 # Made once: a host that is switched on after colod was built anew must still
 # know the other.
 lab_certs() {	# folder
@@ -352,15 +388,13 @@ lab_certs() {	# folder
 # colod with certificates of two authorities: /certs, and /other-certs for the
 # tests in which the peer is a stranger.
 lab_build_colod() {
-	local root=$cache/colod.root made=$cache/colod.cpio f
+	local root=$cache/colod.root made=$cache/colod.cpio
 	lab_fresh "$made" "$COLOD" "$cache/dom0.cpio" && return
 	rm -rf "$root"
 	mkdir -p "$root/bin"
 	lab_copy_programs "$root" "$COLOD" || return
 	mv "$root$COLOD" "$root/bin/colod"
-	while read -r f; do
-		rm -f "$root$f"
-	done <"$cache/dom0.files"
+	lab_not_twice "$root"
 	lab_certs "$cache/certs" && lab_certs "$cache/other-certs" || return
 	cp -R "$cache/certs" "$cache/other-certs" "$root/"
 	lab_pack "$root" "$made" && rm -rf "$root"
@@ -376,6 +410,7 @@ lab_build() {
 			lab_build_headers && lab_build_modules &&
 			lab_build_guest && lab_build_dom0 &&
 			lab_build_colod || exit
+		[ "$lab_type" != hvm ] || lab_build_hvm || exit
 		lab_fresh "$cache/xen.elf" "$xen_gz" ||
 			gunzip -c "$xen_gz" >"$cache/xen.elf"
 	) 9>"$cache/lock"

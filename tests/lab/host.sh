@@ -33,6 +33,7 @@ lab_up() {
 	# A host that is switched on again is the one that was killed, whatever
 	# has been built meanwhile.
 	cat "$cache/dom0.cpio" "$cache/colod.cpio" >"$lab_dir/initrd"
+	[ "$lab_type" != hvm ] || cat "$cache/hvm.cpio" >>"$lab_dir/initrd"
 	cp "$cache/xen.elf" "$cache/kernel/vmlinux" "$lab_dir/" || return
 	truncate -s 4M "$lab_dir/shared.img" || return
 	"$cache/bin/wire" "$lab_dir/ports" 2>"$lab_dir/wire.err" &
@@ -82,7 +83,9 @@ lab_down() {
 host_alive() { lab_signal 0 "$1"; }
 
 host_on() {
-	local host=$1 d=$lab_dir port mac qemu=() name i
+	local host=$1 d=$lab_dir port mac qemu=() name i memory=1280 dom0=800
+	# A device model's libraries, and what it maps.
+	[ "$lab_type" != hvm ] || memory=2048 dom0=1200
 	read -r port i <"$d/ports"
 	mac=52:54:00:00:00:01
 	if [ "$host" = b ]; then
@@ -110,9 +113,9 @@ host_on() {
 	qemu+=(-drive "if=none,id=shared,file=$d/shared.img,format=raw,cache=unsafe,file.locking=off"
 		-device "virtio-blk-pci,drive=shared,share-rw=on")
 	"$(lab_qemu)" -nodefaults -no-user-config -display none -no-reboot \
-		-accel tcg,thread=multi -cpu "$lab_cpu" -smp "$lab_cpus" -m 1280 \
+		-accel tcg,thread=multi -cpu "$lab_cpu" -smp "$lab_cpus" -m "$memory" \
 		-kernel "$d/xen.elf" \
-		-append "console=com1 com1=115200 noreboot dom0_mem=800M dom0_max_vcpus=1 dom0_vcpus_pin spec-ctrl=no xpti=no pv-l1tf=no ${COLOD_LAB_XEN:-}" \
+		-append "console=com1 com1=115200 noreboot dom0_mem=${dom0}M dom0_max_vcpus=1 dom0_vcpus_pin spec-ctrl=no xpti=no pv-l1tf=no ${COLOD_LAB_XEN:-}" \
 		-initrd "$d/vmlinux console=hvc0 quiet mitigations=off lab=$host,$d/initrd" \
 		-chardev "socket,id=console,path=$d/$host.console" \
 		-serial chardev:console \

@@ -40,6 +40,8 @@ begin() {	# name [hosts]
 	lab_find_tools
 	lab_find_colod
 	cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
+	# A lab that is there already has no device models.
+	[ "$lab_type" = pvh ] || COLOD_LAB_DIR=""
 	[ -n "${COLOD_LAB_DIR:-}" ] || lab_build || exit
 	# Slow, but it does not crash; host.sh says why.
 	if [ "${COLOD_LAB_VCPUS:-1}" -gt 1 ] && [ -z "${COLOD_LAB_CPUS:-}" ] &&
@@ -309,26 +311,34 @@ check_mib=8 check_rate=200 check_turn=${COLOD_LAB_TURN:-25000}
 guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
 
 guest_config() {
-	local target=/guest/disk.img words
+	local target=/guest/disk.img words kernel=vmlinux
+	[ "$lab_type" != hvm ] || kernel=vmlinuz
 	words="console=hvc0 quiet loglevel=2 mitigations=off"
 	# What is not there is not looked for: the guest was up 7 s earlier.
-	words+=" pci=off 8250.nr_uarts=0"
+	[ "$lab_type" = hvm ] || words+=" pci=off 8250.nr_uarts=0"
 	words+=" check_mib=$check_mib check_rate=$check_rate check_turn=$check_turn"
 	# The second cure of netfront's lost memory needs this (colod(8)).
 	words+=" grant_table.free_per_iteration=0 $guest_words"
 	[ "$guest_disk" != shared ] || target=/dev/vda
 	cat <<-END
 		name="guest"
-		type="pvh"
-		kernel="/guest/vmlinux"
+		type="$lab_type"
+		kernel="/guest/$kernel"
 		ramdisk="/guest/guest.cpio"
 		memory=$guest_memory
 		vcpus=$guest_vcpus
 		cpus="$((lab_cpus - 1))"
 		extra="$words"
 	END
+	[ "$lab_type" != hvm ] || cat <<-END
+		vnc=0
+		sdl=0
+		vga="none"
+		usb=0
+		serial="file:/run/lab.serial"
+	END
 	[ -z "$guest_vif" ] || echo \
-		'vif=["mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"]'
+		'vif=["type=vif,mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"]'
 	[ -z "$guest_disk" ] || echo \
 		"disk=[\"format=raw,vdev=xvda,access=rw,script=lab-disk,target=$target\"]"
 }

@@ -539,8 +539,11 @@ static int sweep(const char *run_dir)
 
 static const struct guest_standby_ops standby_ops = {
 	.name = "fake",
-	.kind = WIRE_GUEST_EMBEDDED,
-	.processors = WIRE_RECORD_HVM_CONTEXT,
+	.kinds =
+		(const struct guest_wire_kind[]){
+			{ WIRE_GUEST_EMBEDDED, { WIRE_RECORD_HVM_CONTEXT } },
+			{ 0 },
+		},
 	.build = build,
 	.apply = apply,
 	.activate = activate,

@@ -228,7 +228,7 @@ class Decoder:
         kind, reserved0, reserved1, ram, max_gfn = r.integers("HHIQQ")
         uuid = r.take(16)
         name_length, config_length = r.integers("II")
-        require(kind in (1, 2), "DOMAIN: kind")
+        require(kind in (1, 2, 3), "DOMAIN: kind")
         require(reserved0 == 0 and reserved1 == 0, "DOMAIN: reserved")
         require(1 <= ram <= 1 << 44, "DOMAIN: ram_bytes")
         require(max_gfn <= GFN_MAX, "DOMAIN: max_gfn")

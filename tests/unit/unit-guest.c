@@ -17,7 +17,14 @@
 #include <cmocka.h>
 
 static const struct guest_standby_ops xen_standby = {
-	.kind = WIRE_GUEST_XEN_PVH,
+	.kinds =
+		(const struct guest_wire_kind[]){
+			{ WIRE_GUEST_XEN_PVH, { WIRE_RECORD_HVM_CONTEXT } },
+			{ WIRE_GUEST_XEN_HVM,
+			  { WIRE_RECORD_HVM_CONTEXT,
+			    WIRE_RECORD_COLOD_DEVICE_MODEL } },
+			{ 0 },
+		},
 };
 /* The rooms of the kinds are not part of this test. */
 const struct guest_kind guest_xen = {
@@ -26,7 +33,11 @@ const struct guest_kind guest_xen = {
 	.standby = &xen_standby,
 };
 static const struct guest_standby_ops embedded_standby = {
-	.kind = WIRE_GUEST_EMBEDDED,
+	.kinds =
+		(const struct guest_wire_kind[]){
+			{ WIRE_GUEST_EMBEDDED, { WIRE_RECORD_COLOD_VCPUS } },
+			{ 0 },
+		},
 };
 const struct guest_kind guest_embedded = {
 	.prefix = "embedded:",
@@ -154,6 +165,7 @@ static void wire_kinds_are_found_or_not(void **state)
 {
 	(void)state;
 	assert_ptr_equal(guest_kind_of_wire(WIRE_GUEST_XEN_PVH), &guest_xen);
+	assert_ptr_equal(guest_kind_of_wire(WIRE_GUEST_XEN_HVM), &guest_xen);
 	assert_ptr_equal(guest_kind_of_wire(WIRE_GUEST_EMBEDDED),
 			 &guest_embedded);
 	assert_null(guest_kind_of_wire((enum wire_guest_kind)999));

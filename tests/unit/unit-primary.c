@@ -238,24 +238,25 @@ static void test_suspend_timeout_skips_and_keeps_the_number(void **state)
 static void test_reasons_of_skips(void **state)
 {
 	static const int errors[] = { -ETIMEDOUT, -EINPROGRESS, -EBUSY,
-				      -ENOTCONN };
+				      -ENOTCONN, -EREMOTEIO };
 	struct script *s = *state;
 	const uint64_t *seen[] = { &s->primary.stats.skipped_unanswered,
 				   &s->primary.stats.skipped_late,
 				   &s->primary.stats.skipped_busy,
-				   &s->primary.stats.skipped_devices };
+				   &s->primary.stats.skipped_devices,
+				   &s->primary.stats.skipped_model };
 
 	script_primary(s);
 	to_protected(s);
-	for (unsigned int i = 0; i < 4; i++) {
+	for (unsigned int i = 0; i < 5; i++) {
 		run_alive_until(s, (i + 1) * INTERVAL_US - 1);
 		captured(s, 1, errors[i], false);
 		expect_state(s, "protected");
-		for (unsigned int k = 0; k < 4; k++)
+		for (unsigned int k = 0; k < 5; k++)
 			assert_int_equal(*seen[k], k <= i);
 		run_alive_until(s, (i + 1) * INTERVAL_US);
 	}
-	assert_int_equal(s->primary.stats.skipped, 4);
+	assert_int_equal(s->primary.stats.skipped, 5);
 }
 
 /* Protected and nothing committed: the status says so while it lasts. */
