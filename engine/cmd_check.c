@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `colod check`: what this host offers, and what is missing. */
+/* `colod check`: what this host offers, or what a guest needs. */
 #include "config.h"
 
 #include "engine/commands.h"
@@ -120,10 +120,50 @@ static void print(const struct facts *f, size_t lacking)
 		       json_string_value(json_object_get(o, "name")),
 		       json_string_value(json_object_get(o, "value")));
 	}
-	if (f->bad)
+	if (f->bad && lacking)
 		printf("\n%u of these keep colod from protecting a domain "
 		       "here\n",
 		       f->bad);
+}
+
+static void write_out(const struct facts *f, const struct settings *set,
+		      size_t lacking)
+{
+	if (set->json) {
+		json_dumpf(f->list, stdout, JSON_COMPACT);
+		printf("\n");
+	} else {
+		print(f, lacking);
+	}
+}
+
+/* Only the last fact, whether it can be protected, can be bad. */
+static int check_domain(const struct settings *set, const char *words)
+{
+	const struct guest_kind *kind = guest_kind_of_words(words);
+	struct facts f = { .list = json_array() };
+	struct guest_error err = { "" };
+	const json_t *last;
+	size_t n;
+	int rc = -ENOTSUP;
+
+	guest_error_set(&err,
+			"about a guest of the kind %s there is nothing to"
+			" find out",
+			kind->source->name);
+	if (kind->examine)
+		rc = kind->examine(guest_words(kind, words), fact, &f, &err);
+	if (rc < 0) {
+		log_error("%s", *err.text ? err.text : strerror(-rc));
+		json_decref(f.list);
+		return EXIT_FAILED;
+	}
+	n = json_array_size(f.list);
+	last = json_array_get(f.list, n - 1);
+	f.bad = json_is_false(json_object_get(last, "good"));
+	write_out(&f, set, 0);
+	json_decref(f.list);
+	return f.bad ? EXIT_FAILED : EXIT_ENDED;
 }
 
 int command_check(const struct settings *set, int argc, char **argv)
@@ -133,10 +173,12 @@ int command_check(const struct settings *set, int argc, char **argv)
 	size_t lacking, possible;
 	bool first;
 
-	(void)argc;
-	(void)argv;
 	if (set->verbose)
 		log_set_level(LOG_LEVEL_DEBUG);
+	if (argc > 0) {
+		json_decref(f.list);
+		return check_domain(set, argv[0]);
+	}
 	fact(&f, "colod", PACKAGE_VERSION, true);
 	check_process(&f);
 	lacking = json_array_size(f.list);
@@ -151,12 +193,7 @@ int command_check(const struct settings *set, int argc, char **argv)
 		f.bad = process_bad;
 	if (set->verbose)
 		fault_each_point(fault_point, &f);
-	if (set->json) {
-		json_dumpf(f.list, stdout, JSON_COMPACT);
-		printf("\n");
-	} else {
-		print(&f, lacking);
-	}
+	write_out(&f, set, lacking);
 	json_decref(f.list);
 	return f.bad ? EXIT_FAILED : EXIT_ENDED;
 }

@@ -332,6 +332,13 @@ struct guest_kind {
 	const struct guest_standby_ops *standby;
 	/* Reports what this host offers for this kind of guest. */
 	void (*probe)(guest_fact_fn *fact, void *arg);
+	/*
+	 * Reports what a running guest is and how it can be protected; the last
+	 * fact says whether it can.  Changes nothing of it.  NULL: there is
+	 * nothing to find out about guests of this kind.
+	 */
+	int (*examine)(const char *words, guest_fact_fn *fact, void *arg,
+		       struct guest_error *err);
 };
 
 extern const struct guest_kind guest_xen;

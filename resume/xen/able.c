@@ -102,15 +102,18 @@ static bool has_frontends(struct guest_source *s)
 	return false;
 }
 
-/* A guest that takes Xen's events has told Xen how (CALLBACK_IRQ). */
-static int check_no_drivers(struct guest_source *s, struct guest_error *err)
+bool xen_takes_events(struct xen_host *h, uint32_t domid)
 {
 	uint64_t callback = 0;
 
-	if (xc_hvm_param_get(s->host->xc, s->domid, HVM_PARAM_CALLBACK_IRQ,
-			     &callback))
-		return -errno;
-	if (!callback && !has_frontends(s))
+	return xc_hvm_param_get(h->xc, domid, HVM_PARAM_CALLBACK_IRQ,
+				&callback) ||
+	       callback;
+}
+
+static int check_no_drivers(struct guest_source *s, struct guest_error *err)
+{
+	if (!xen_takes_events(s->host, s->domid) && !has_frontends(s))
 		return 0;
 	guest_error_set(err,
 			"%s has drivers for Xen, which being stopped unasked"

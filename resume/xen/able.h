@@ -15,4 +15,10 @@
  */
 int xen_able(struct guest_source *s, bool held, struct guest_error *err);
 
+/*
+ * Whether it has drivers for Xen, to which Xen is to bring events: a guest says
+ * how (CALLBACK_IRQ).  Where that cannot be told: yes.
+ */
+bool xen_takes_events(struct xen_host *h, uint32_t domid);
+
 #endif

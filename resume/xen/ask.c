@@ -26,6 +26,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "resume/xen/able.h"
 
 #define TRANSACTION_TRIES 20
 
@@ -132,10 +133,14 @@ static int ask_by_event(struct guest_source *s)
 	return 0;
 }
 
+/* Drivers may have been loaded since it was first looked at. */
 static int stop_by_force(struct guest_source *s)
 {
-	int rc = xen_source_mark(s, XEN_MARK_FORCED);
+	int rc;
 
+	if (xen_takes_events(s->host, s->domid))
+		return -ESTALE;
+	rc = xen_source_mark(s, XEN_MARK_FORCED);
 	if (rc < 0)
 		return rc;
 	s->forced = true;

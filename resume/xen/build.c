@@ -139,7 +139,7 @@ static int make_config(struct guest_standby *s,
 		return -ENOMEM;
 	memcpy(config->c_info.uuid.uuid, d->uuid, sizeof(d->uuid));
 	holder_self(mark);
-	if (xen_config_mark(config, mark))
+	if (xen_config_note(config, XEN_NODE_STANDBY, mark))
 		return -ENOMEM;
 	return s->emulated ? xen_config_wait(config, true) : 0;
 }
@@ -183,6 +183,23 @@ static int restore(struct guest_standby *s, libxl_domain_config *config, int fd,
 	return -EIO;
 }
 
+/* QEMU promises less across versions than a takeover needs. */
+static int check_version(struct guest_standby *s,
+			 const libxl_domain_config *config,
+			 struct guest_error *err)
+{
+	const char *theirs = xen_config_noted(config, XEN_NODE_MODEL);
+	const char *ours = xen_model_version(s->model);
+
+	if (theirs && !strcmp(theirs, ours))
+		return 0;
+	guest_error_set(err,
+			"the device model (QEMU) of %s is of version %s there"
+			" and of %s here: install the same on both hosts",
+			s->name, theirs ? theirs : "?", ours);
+	return -EPROTO;
+}
+
 static int restore_emulated(struct guest_standby *s,
 			    libxl_domain_config *config, int fd,
 			    struct guest_error *err)
@@ -196,6 +213,8 @@ static int restore_emulated(struct guest_standby *s,
 	rc = restore(s, config, fd, err);
 	ready = xen_incoming_finish(in, &s->model, &s->devices,
 				    &s->devices_bytes, &why);
+	if (rc == 0 && ready == 0)
+		ready = check_version(s, config, &why);
 	if (rc == 0 && ready < 0) {
 		*err = why;
 		remove_broken(s);

@@ -163,6 +163,17 @@ static struct xen_device *append(struct xen_devices *d)
 	return memset(&d->list[d->count++], 0, sizeof(*d->list));
 }
 
+static bool is_cdrom(struct xen_devices *d, const char *back)
+{
+	AUTO_FREE char *type = NULL;
+	char path[XEN_BACKEND_BYTES + 16];
+	unsigned int len;
+
+	snprintf(path, sizeof(path), "%s/device-type", back);
+	type = xs_read(d->xs, XBT_NULL, path, &len);
+	return type && !strcmp(type, "cdrom");
+}
+
 static int add(struct xen_devices *d, bool vif, int devid, const char *back)
 {
 	struct xen_device *v = append(d);
@@ -170,6 +181,7 @@ static int add(struct xen_devices *d, bool vif, int devid, const char *back)
 
 	if (!v)
 		return -ENOMEM;
+	v->cdrom = !vif && is_cdrom(d, back);
 	v->vif = vif;
 	v->devid = devid;
 	v->serial = ++d->serials;

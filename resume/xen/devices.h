@@ -20,7 +20,8 @@
 enum { XEN_BACKEND_BYTES = 160 };
 
 struct xen_device {
-	bool vif; /* else a vbd */
+	bool vif;   /* else a vbd */
+	bool cdrom; /* which an HVM guest's blkfront leaves alone */
 	int devid;
 	unsigned int serial; /* in the tokens of its watches */
 	char name[24];	     /* "vif 0", for the log */
@@ -30,6 +31,7 @@ struct xen_device {
 		back_state;	    /* as last read; 0: there is no such node */
 	bool front_seen, back_seen; /* no event since it was read */
 	bool awaited;	   /* was recycled and is not yet connected again */
+	bool announced;	   /* once more, since it was last recycled */
 	bool found;	   /* by the listing that is under way */
 	unsigned int step; /* of the recycling, see recycle.c */
 	uint64_t end_us;

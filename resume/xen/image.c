@@ -29,11 +29,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "resume/xen/able.h"
 #include "resume/xen/lead.h"
 
 #define LIBXL_PATIENCE_US UINT64_C(60000000)
 #define DEVICES_US UINT64_C(10000000)
-#define MODEL_US UINT64_C(5000000)
 
 /*
  * libxl writes to the socket with write(2), here as well as in its helper: a
@@ -112,9 +112,9 @@ static void taken_by_libxl(struct guest_source *s)
 {
 	s->suspended = true;
 	s->was_suspended = true;
-	s->forced = s->emulated && s->manner.ask == GUEST_ASK_TOOLSTACK;
+	s->forced = s->emulated && !xen_takes_events(s->host, s->domid);
 	if (s->model)
-		xen_model_frozen_by_libxl(s->model);
+		xen_model_was_stopped(s->model);
 }
 
 /* After a failure: the guest runs, or will be resumed should it suspend. */
@@ -126,6 +126,11 @@ static void put_back(struct guest_source *s, bool asked)
 	    s->state.status == GUEST_SUSPENDED) {
 		taken_by_libxl(s);
 		xen_source_resume(s);
+	} else if (s->manner.ask == GUEST_ASK_TOOLSTACK &&
+		   s->state.status == GUEST_RUNNING) {
+		/* As in give_up_forced(). */
+		xen_resume_plain(s->host, s->domid);
+		xen_source_mark(s, XEN_MARK_IDLE);
 	} else if (asked && withdrawn != 1) {
 		s->late_until_us = clock_now_us() + XEN_LATE_US;
 		xen_source_mark(s, XEN_MARK_ASKED);
@@ -195,20 +200,13 @@ static int run_libxl(struct guest_source *s, int fd, struct guest_error *err)
 	return rc ? -EIO : 0;
 }
 
-static int open_model(struct guest_source *s, struct guest_error *err)
-{
-	xen_model_close(s->model);
-	s->model = NULL;
-	if (!s->emulated)
-		return 0;
-	return xen_model_open(s->domid, clock_now_us() + MODEL_US, &s->model,
-			      err);
-}
-
 static int prepare(struct guest_source *s, struct guest_error *err)
 {
-	int rc = open_model(s, err);
+	int rc = 0;
 
+	/* It may have loaded drivers since. */
+	if (s->manner.ask == GUEST_ASK_TOOLSTACK)
+		rc = xen_able(s, true, err);
 	if (rc < 0)
 		return rc;
 	rc = xen_source_mark(s, XEN_MARK_IMAGE);

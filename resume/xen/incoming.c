@@ -107,8 +107,11 @@ static int try(struct xen_incoming *in)
 	if (rc == 0)
 		rc = xen_model_open(domid, clock_now_us() + ANSWER_US,
 				    &in->model, &in->err);
-	if (rc == -ENOENT || rc == -ECONNREFUSED)
+	/* libxl knows how long to wait. */
+	if (rc == -ENOENT || rc == -ECONNREFUSED || rc == -ETIMEDOUT ||
+	    rc == -ECONNRESET)
 		return -EAGAIN;
+	*in->err.text = '\0';
 	if (rc == 0)
 		rc = read_state(in, domid);
 	if (rc == 0)

@@ -10,4 +10,5 @@ const struct guest_kind guest_xen = {
 	.source = &guest_xen_source,
 	.standby = &guest_xen_standby,
 	.probe = xen_probe,
+	.examine = xen_examine,
 };

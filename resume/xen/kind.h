@@ -10,5 +10,7 @@ extern const struct guest_standby_ops guest_xen_standby; /* standby.c */
 int xen_rescue(const char *words, const char *run_dir,
 	       uint64_t patience_us);		/* rescue.c */
 void xen_probe(guest_fact_fn *fact, void *arg); /* probe.c */
+int xen_examine(const char *words, guest_fact_fn *fact, void *arg,
+		struct guest_error *err); /* examine.c */
 
 #endif

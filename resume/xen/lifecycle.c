@@ -28,7 +28,8 @@
 #define XL_AT_WORK_US UINT64_C(30000000)
 #define XL_POLL_US UINT64_C(50000)
 
-int xen_config_mark(libxl_domain_config *config, const char *value)
+int xen_config_note(libxl_domain_config *config, const char *node,
+		    const char *value)
 {
 	char **old = config->c_info.xsdata, **kvl;
 	size_t n = 0, kept = 0;
@@ -39,7 +40,7 @@ int xen_config_mark(libxl_domain_config *config, const char *value)
 	if (!kvl)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i += 2) {
-		if (!strcmp(old[i], XEN_NODE_STANDBY)) {
+		if (!strcmp(old[i], node)) {
 			free(old[i]);
 			free(old[i + 1]);
 			continue;
@@ -51,7 +52,7 @@ int xen_config_mark(libxl_domain_config *config, const char *value)
 	config->c_info.xsdata = kvl;
 	if (!value)
 		return 0;
-	kvl[kept] = strdup(XEN_NODE_STANDBY);
+	kvl[kept] = strdup(node);
 	kvl[kept + 1] = strdup(value);
 	if (kvl[kept] && kvl[kept + 1])
 		return 0;
@@ -88,6 +89,26 @@ int xen_config_wait(libxl_domain_config *config, bool wait)
 	return longer[n + 1] ? 0 : -ENOMEM;
 }
 
+const char *xen_config_noted(const libxl_domain_config *config,
+			     const char *node)
+{
+	char **kvl = config->c_info.xsdata;
+
+	for (size_t i = 0; kvl && kvl[i]; i += 2)
+		if (!strcmp(kvl[i], node))
+			return kvl[i + 1];
+	return NULL;
+}
+
+int xen_config_clean(libxl_domain_config *config)
+{
+	int rc = xen_config_note(config, XEN_NODE_STANDBY, NULL);
+
+	if (rc == 0)
+		rc = xen_config_note(config, XEN_NODE_MODEL, NULL);
+	return rc < 0 ? rc : xen_config_wait(config, false);
+}
+
 int xen_config_get(struct xen_host *h, uint32_t domid,
 		   libxl_domain_config *config, struct guest_error *err)
 {
@@ -103,11 +124,45 @@ int xen_config_get(struct xen_host *h, uint32_t domid,
 				" had from libxl: %s; was it made by xl?",
 				domid, xen_host_why(h).text);
 	else
-		rc = xen_config_mark(config, NULL);
-	if (rc == 0)
-		rc = xen_config_wait(config, false);
+		rc = xen_config_clean(config);
 	if (rc < 0)
 		libxl_domain_config_dispose(config);
+	return rc;
+}
+
+/* Where libxl keeps the configuration of a domain, as JSON. */
+static const char userdata[] = "libxl-json";
+
+static int rewrite(libxl_ctx *ctx, uint32_t domid, libxl_domain_config *config,
+		   const char *json)
+{
+	AUTO_FREE char *text = NULL;
+
+	if (libxl_domain_config_from_json(ctx, config, json) ||
+	    xen_config_clean(config))
+		return -EIO;
+	text = libxl_domain_config_to_json(ctx, config);
+	if (!text ||
+	    libxl_userdata_store(ctx, domid, userdata, (const uint8_t *)text,
+				 (int)strlen(text) + 1))
+		return -EIO;
+	return 0;
+}
+
+int xen_config_restore(struct xen_host *h, uint32_t domid)
+{
+	libxl_ctx *ctx = xen_host_libxl(h, NULL);
+	AUTO_FREE uint8_t *json = NULL;
+	libxl_domain_config config;
+	int length = 0, rc;
+
+	if (!ctx ||
+	    libxl_userdata_retrieve(ctx, domid, userdata, &json, &length) ||
+	    length <= 0 || json[length - 1])
+		return -EIO;
+	libxl_domain_config_init(&config);
+	rc = rewrite(ctx, domid, &config, (const char *)json);
+	libxl_domain_config_dispose(&config);
 	return rc;
 }
 

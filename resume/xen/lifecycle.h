@@ -19,8 +19,21 @@
 int xen_config_get(struct xen_host *h, uint32_t domid,
 		   libxl_domain_config *config, struct guest_error *err);
 
-/* Sets the domain's XEN_NODE_STANDBY to `value`; NULL: leaves it out. */
-int xen_config_mark(libxl_domain_config *config, const char *value);
+/* In a configuration that is sent: the version of the domain's QEMU. */
+#define XEN_NODE_MODEL "colod-device-model"
+
+/*
+ * Sets a node of the domain, one of the above, to `value`; NULL: leaves it out.
+ */
+int xen_config_note(libxl_domain_config *config, const char *node,
+		    const char *value);
+/* What is set so, or NULL; the configuration's own. */
+const char *xen_config_noted(const libxl_domain_config *config,
+			     const char *node);
+/* Takes out of it what colod has put there. */
+int xen_config_clean(libxl_domain_config *config);
+/* The same for what libxl keeps of a domain that has become the guest. */
+int xen_config_restore(struct xen_host *h, uint32_t domid);
 
 /* Whether its device model is to wait for a state (incoming.h). */
 int xen_config_wait(libxl_domain_config *config, bool wait);

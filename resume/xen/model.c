@@ -31,8 +31,10 @@
 #define SOCKET "/var/run/xen/qmp-libxenstat-%u"
 
 /* The guest stands still meanwhile. */
-#define FREEZE_US UINT64_C(3000000)
+#define THAW_US UINT64_C(3000000)
 #define COMMAND_US UINT64_C(5000000)
+/* The guest runs nowhere else: long. */
+#define LOAD_US UINT64_C(30000000)
 
 struct xen_model {
 	struct xen_qmp *qmp;
@@ -41,7 +43,11 @@ struct xen_model {
 	int state_fd;  /* a memfd */
 	int write_fd;  /* the same, as QEMU has it: they share the position */
 	long long set; /* QEMU's number for it, or -1 */
-	bool frozen;
+	char path[108];
+	bool tracked;	/* as it was told */
+	bool stopped;	/* `stop' was sent, and `cont' was not */
+	bool silent;	/* it did not stop in time, so it hangs */
+	bool loading;	/* a state was handed over */
 	uint32_t bytes; /* taken last */
 	uint8_t state[WIRE_STATE_MAX / 2];
 };
@@ -91,6 +97,14 @@ int xen_model_open(uint32_t domid, uint64_t end_us, struct xen_model **out,
 	return xen_model_open_at(path, domid, end_us, out, err);
 }
 
+static int connect_to(struct xen_model *m, uint64_t end_us)
+{
+	xen_qmp_close(m->qmp);
+	m->qmp = NULL;
+	m->set = -1; /* QEMU forgets it with the connection */
+	return xen_qmp_open(m->path, end_us, &m->qmp);
+}
+
 int xen_model_open_at(const char *path, uint32_t domid, uint64_t end_us,
 		      struct xen_model **out, struct guest_error *err)
 {
@@ -101,8 +115,8 @@ int xen_model_open_at(const char *path, uint32_t domid, uint64_t end_us,
 		return -ENOMEM;
 	m->domid = domid;
 	m->state_fd = m->write_fd = -1;
-	m->set = -1;
-	rc = xen_qmp_open(path, end_us, &m->qmp);
+	snprintf(m->path, sizeof(m->path), "%s", path);
+	rc = connect_to(m, end_us);
 	if (rc == 0)
 		rc = read_version(m, end_us);
 	if (rc == 0)
@@ -138,11 +152,55 @@ const char *xen_model_version(const struct xen_model *m)
 	return m->version;
 }
 
+static int call(struct xen_model *m, const char *command, json_t *arguments,
+		uint64_t end_us)
+{
+	if (!m->qmp) {
+		json_decref(arguments);
+		return -ENOTCONN;
+	}
+	return xen_qmp_call(m->qmp, command, arguments, -1, end_us, NULL);
+}
+
+/* What was sent is done, be it late. */
 int xen_model_track(struct xen_model *m, bool on)
 {
-	return xen_qmp_call(m->qmp, "xen-set-global-dirty-log",
-			    json_pack("{s:b}", "enable", on), -1,
-			    deadline(COMMAND_US), NULL);
+	int rc;
+
+	if (!on && !m->tracked)
+		return 0;
+	rc = call(m, "xen-set-global-dirty-log",
+		  json_pack("{s:b}", "enable", on), deadline(COMMAND_US));
+	if (rc == 0 || rc == -ETIMEDOUT)
+		m->tracked = on;
+	return rc;
+}
+
+int xen_model_runs(struct xen_model *m, uint64_t end_us)
+{
+	json_t *answer;
+	int rc =
+		xen_qmp_call(m->qmp, "query-status", NULL, -1, end_us, &answer);
+
+	if (rc < 0)
+		return rc;
+	rc = json_is_true(json_object_get(answer, "running"));
+	json_decref(answer);
+	return rc;
+}
+
+int xen_model_ready(struct xen_model *m, uint64_t end_us)
+{
+	int rc = xen_model_alive(m) ? 0 : connect_to(m, end_us);
+
+	if (rc == 0)
+		rc = xen_model_runs(m, end_us);
+	return rc < 0 ? rc : 0;
+}
+
+bool xen_model_alive(struct xen_model *m)
+{
+	return m->qmp && xen_qmp_alive(m->qmp) == 0;
 }
 
 static int hand_over_file(struct xen_model *m, uint64_t end_us)
@@ -193,45 +251,65 @@ static int save(struct xen_model *m, uint64_t end_us)
 	return rc < 0 ? rc : read_state(m);
 }
 
-int xen_model_freeze(struct xen_model *m)
+static const char *why(const struct xen_model *m, int rc)
 {
-	uint64_t end_us = deadline(FREEZE_US);
-	int rc = xen_qmp_call(m->qmp, "stop", NULL, -1, end_us, NULL);
-
-	m->bytes = 0;
-	if (rc == 0)
-		rc = save(m, end_us);
-	m->frozen = rc == 0;
-	if (rc < 0) {
-		log_error("domain %u: the state of its device model cannot be"
-			  " had: %s",
-			  m->domid,
-			  rc == -EREMOTEIO ? xen_qmp_why(m->qmp)
-					   : strerror(-rc));
-		xen_qmp_tell(m->qmp, "cont", deadline(0));
-	}
-	return rc;
+	return rc == -EREMOTEIO ? xen_qmp_why(m->qmp) : strerror(-rc);
 }
 
-void xen_model_frozen_by_libxl(struct xen_model *m)
-{
-	m->frozen = true;
-}
-
-void xen_model_thaw(struct xen_model *m)
+int xen_model_freeze(struct xen_model *m, uint64_t end_us)
 {
 	int rc;
 
-	if (!m->frozen)
-		return;
-	m->frozen = false;
-	rc = xen_qmp_call(m->qmp, "cont", NULL, -1, deadline(FREEZE_US), NULL);
+	m->bytes = 0;
+	m->stopped = true;
+	rc = call(m, "stop", NULL, end_us);
+	if (rc == 0)
+		rc = save(m, end_us);
+	m->silent = rc == -ETIMEDOUT;
+	if (rc < 0)
+		log_error("domain %u: the state of its device model cannot be"
+			  " had: %s",
+			  m->domid, why(m, rc));
+	return rc;
+}
+
+void xen_model_was_stopped(struct xen_model *m)
+{
+	m->stopped = true;
+}
+
+/* On a new connection where the old one is of no use. */
+static int tell_cont(struct xen_model *m, uint64_t end_us)
+{
+	int rc = -ENOTCONN;
+
+	if (xen_model_alive(m))
+		rc = xen_qmp_tell(m->qmp, "cont", end_us);
+	if (rc < 0)
+		rc = connect_to(m, end_us);
+	else
+		return 0;
+	return rc < 0 ? rc : xen_qmp_tell(m->qmp, "cont", end_us);
+}
+
+int xen_model_thaw(struct xen_model *m)
+{
+	uint64_t end_us = deadline(THAW_US);
+	int rc;
+
+	if (!m->stopped)
+		return 0;
+	rc = tell_cont(m, end_us);
+	m->stopped = rc < 0;
+	/* The guest does not wait for it twice. */
+	if (rc == 0 && !m->silent)
+		rc = xen_qmp_hear(m->qmp, end_us);
+	m->silent = false;
 	if (rc < 0)
 		log_error("domain %u: its device model does not go on: %s; the"
-			  " guest runs without its emulated devices",
-			  m->domid,
-			  rc == -EREMOTEIO ? xen_qmp_why(m->qmp)
-					   : strerror(-rc));
+			  " guest has no emulated devices until it does",
+			  m->domid, why(m, rc));
+	return rc;
 }
 
 uint32_t xen_model_record_bytes(const struct xen_model *m)
@@ -279,7 +357,7 @@ static int put_into_file(struct xen_model *m, const uint8_t *state,
 	return (size_t)n == bytes ? 0 : -EIO;
 }
 
-static int load(struct xen_model *m, uint64_t end_us)
+static int hand_over_state(struct xen_model *m, uint64_t end_us)
 {
 	AUTO_FD int fd = -1;
 	char path[32];
@@ -296,27 +374,43 @@ static int load(struct xen_model *m, uint64_t end_us)
 	if (rc < 0)
 		return rc;
 	xen_qmp_expect(m->qmp, "RESUME");
-	rc = xen_qmp_call(m->qmp, "migrate-incoming",
-			  json_pack("{s:s}", "uri", "fd:colod"), -1, end_us,
-			  NULL);
-	return rc < 0 ? rc : xen_qmp_await(m->qmp, end_us);
+	rc = call(m, "migrate-incoming", json_pack("{s:s}", "uri", "fd:colod"),
+		  end_us);
+	m->loading = rc == 0 || rc == -ETIMEDOUT;
+	return rc;
+}
+
+/* RESUME is said before the devices are told; what follows it is behind that.
+ */
+static int await_running(struct xen_model *m, uint64_t end_us)
+{
+	int rc = xen_qmp_await(m->qmp, end_us);
+
+	if (rc == 0)
+		rc = xen_model_runs(m, end_us);
+	return rc < 0 ? rc : rc ? 0 : -EIO;
 }
 
 int xen_model_load(struct xen_model *m, const uint8_t *body, uint32_t bytes,
 		   struct guest_error *err)
 {
-	int rc = put_into_file(m, body + XEN_MODEL_VERSION_BYTES,
-			       bytes - XEN_MODEL_VERSION_BYTES);
+	uint64_t end_us = deadline(LOAD_US);
+	int rc = 0;
 
+	if (!m->qmp)
+		rc = -ENOTCONN;
+	if (rc == 0 && !m->loading)
+		rc = put_into_file(m, body + XEN_MODEL_VERSION_BYTES,
+				   bytes - XEN_MODEL_VERSION_BYTES);
+	if (rc == 0 && !m->loading)
+		rc = hand_over_state(m, end_us);
 	if (rc == 0)
-		rc = load(m, deadline(COMMAND_US));
+		rc = await_running(m, end_us);
 	if (rc < 0)
 		guest_error_set(err,
 				"the device model of domain %u does not take"
 				" its state: %s (see"
 				" /var/log/xen/qemu-dm-*.log)",
-				m->domid,
-				rc == -EREMOTEIO ? xen_qmp_why(m->qmp)
-						 : strerror(-rc));
+				m->domid, why(m, rc));
 	return rc;
 }

@@ -39,19 +39,33 @@ const char *xen_model_version(const struct xen_model *m);
 
 /*
  * Whether it tells Xen of what it writes to the guest's memory: on before
- * log-dirty mode is.
+ * log-dirty mode is.  Off only where this has switched it on: QEMU 7.2 aborts
+ * where it is off already (memory_global_dirty_log_do_stop()).
  */
 int xen_model_track(struct xen_model *m, bool on);
 
 /*
- * The domain is suspended: the devices are stopped and their state taken.  A
- * negative errno: they go on, as soon as it comes to that; nothing was taken.
+ * The guest runs: does it answer?  What it was too slow for is over then.  To
+ * be asked before a pause, in which a guest would wait for it.
  */
-int xen_model_freeze(struct xen_model *m);
-/* libxl has stopped them, and taken their state for itself. */
-void xen_model_frozen_by_libxl(struct xen_model *m);
-/* Before the domain runs again; harmless where they run. */
-void xen_model_thaw(struct xen_model *m);
+int xen_model_ready(struct xen_model *m, uint64_t end_us);
+/* 1: its devices run; 0: they are stopped; or a negative errno. */
+int xen_model_runs(struct xen_model *m, uint64_t end_us);
+/* Whether its process is there, as far as that is seen without asking. */
+bool xen_model_alive(struct xen_model *m);
+
+/*
+ * The domain is suspended: the devices are stopped and their state taken, by
+ * `end_us`.  A negative errno: nothing was taken; thaw as after a success.
+ */
+int xen_model_freeze(struct xen_model *m, uint64_t end_us);
+/* Somebody else has stopped them: libxl, for its own copy of their state. */
+void xen_model_was_stopped(struct xen_model *m);
+/*
+ * Before the domain runs again; harmless where they run.  Where it fails the
+ * domain may run all the same; to be tried again then.
+ */
+int xen_model_thaw(struct xen_model *m);
 /* A record's body of the state taken last: its size; written to `body`. */
 uint32_t xen_model_record_bytes(const struct xen_model *m);
 void xen_model_record(const struct xen_model *m, uint8_t *body);
@@ -62,7 +76,10 @@ void xen_model_record(const struct xen_model *m, uint8_t *body);
  */
 int xen_model_check(const struct xen_model *m, const uint8_t *body,
 		    uint32_t bytes, const char **why);
-/* Loads such a body, once, and returns when the devices run. */
+/*
+ * Loads such a body and returns when the devices run.  It can be loaded once; a
+ * further call waits for what became of that.
+ */
 int xen_model_load(struct xen_model *m, const uint8_t *body, uint32_t bytes,
 		   struct guest_error *err);
 

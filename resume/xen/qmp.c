@@ -149,6 +149,9 @@ static int next_message(struct xen_qmp *q, uint64_t end_us, json_t **m)
 		if (rc < 0)
 			return rc;
 	}
+	/* One that talks all the time is silent to us. */
+	if (clock_now_us() > end_us)
+		return -ETIMEDOUT;
 	line = (size_t)(end - q->buffer);
 	*m = json_loadb(q->buffer, line, 0, &error);
 	q->length -= line + 1;
@@ -212,11 +215,11 @@ static int send_command(struct xen_qmp *q, const char *command,
 	return q->broken ? q->broken : send_line(q, line, fd, end_us);
 }
 
-int xen_qmp_call(struct xen_qmp *q, const char *command, json_t *arguments,
-		 int fd, uint64_t end_us, json_t **answer)
+/* 0: answered; or what it says, or what became of the wait. */
+static int hear(struct xen_qmp *q, uint64_t end_us, json_t **answer)
 {
-	int rc = send_command(q, command, arguments, fd, end_us);
 	json_t *m;
+	int rc = 0;
 
 	while (rc == 0) {
 		rc = next_message(q, end_us, &m);
@@ -225,15 +228,52 @@ int xen_qmp_call(struct xen_qmp *q, const char *command, json_t *arguments,
 		rc = take_answer(q, m, answer);
 		json_decref(m);
 	}
+	return rc < 0 ? rc : 0;
+}
+
+int xen_qmp_call(struct xen_qmp *q, const char *command, json_t *arguments,
+		 int fd, uint64_t end_us, json_t **answer)
+{
+	int rc = send_command(q, command, arguments, fd, end_us);
+
+	if (rc == 0)
+		rc = hear(q, end_us, answer);
 	if (rc < 0)
 		log_debug("QMP: %s: %s", command,
 			  rc == -EREMOTEIO ? q->why : strerror(-rc));
-	return rc < 0 ? rc : 0;
+	return rc;
 }
 
 int xen_qmp_tell(struct xen_qmp *q, const char *command, uint64_t end_us)
 {
-	return send_command(q, command, NULL, -1, end_us);
+	char line[128];
+
+	snprintf(line, sizeof(line), "{\"execute\":\"%s\",\"id\":%lld}\n",
+		 command, (long long)++q->number);
+	return q->broken ? q->broken : send_line(q, line, -1, end_us);
+}
+
+int xen_qmp_hear(struct xen_qmp *q, uint64_t end_us)
+{
+	return hear(q, end_us, NULL);
+}
+
+int xen_qmp_alive(struct xen_qmp *q)
+{
+	int rc = q->broken;
+	json_t *m;
+
+	while (rc == 0) {
+		rc = receive_some(q, 0);
+		while (rc == 0 && memchr(q->buffer, '\n', q->length)) {
+			rc = next_message(q, UINT64_MAX, &m);
+			if (rc == 0) {
+				note_event(q, m);
+				json_decref(m);
+			}
+		}
+	}
+	return q->broken;
 }
 
 void xen_qmp_expect(struct xen_qmp *q, const char *event)

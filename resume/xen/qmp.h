@@ -34,8 +34,18 @@ void xen_qmp_close(struct xen_qmp *q); /* NULL is fine */
 int xen_qmp_call(struct xen_qmp *q, const char *command, json_t *arguments,
 		 int fd, uint64_t end_us, json_t **answer);
 
-/* Sends a command without waiting for what becomes of it. */
+/*
+ * The same in two: `tell' sends a command without arguments and needs no
+ * memory; `hear' waits for its answer, unless nobody wants to know.
+ */
 int xen_qmp_tell(struct xen_qmp *q, const char *command, uint64_t end_us);
+int xen_qmp_hear(struct xen_qmp *q, uint64_t end_us);
+
+/*
+ * 0, or the error of all that follows, such as -ECONNRESET.  Takes in what has
+ * come and waits for nothing.
+ */
+int xen_qmp_alive(struct xen_qmp *q);
 
 /*
  * An event that is to come of a command: `expect` before that, `await` behind

@@ -31,6 +31,7 @@
 
 #include <xen/io/xenbus.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -55,6 +56,7 @@ static void move(struct xen_devices *d, struct xen_device *v, int state,
 static void begin(struct xen_devices *d, struct xen_device *v, uint64_t now_us)
 {
 	v->end_us = now_us + BACKEND_US;
+	v->announced = false;
 	/* One that the guest has let go is not to be waited for. */
 	if (v->front_state == XenbusStateConnected)
 		v->awaited = true;
@@ -223,11 +225,12 @@ static bool is_back(const struct xen_device *v)
  * One that was attached just now: its driver has begun and is not through.  A
  * slow resume at that moment crashes the guest, for blkfront_resume()
  * (Linux 6.1) takes the disk's queues for made.  Where the frontend stays
- * Initialising although the backend waits for it, there is no driver.  An
- * attach that begins after the guest was asked to suspend is not seen here.
+ * Initialising although the backend waits for it, there is no driver.
  */
 static bool is_coming(const struct xen_device *v)
 {
+	if (v->cdrom)
+		return false;
 	switch (v->front_state) {
 	case XenbusStateInitialising:
 		return v->back_state == XenbusStateInitialising;
@@ -265,6 +268,33 @@ int xen_devices_await(struct xen_devices *d, uint64_t end_us, int cancel_fd)
 			rc = xen_devices_update(d);
 	}
 	return rc;
+}
+
+static void tell_of(struct xen_devices *d, struct xen_device *v)
+{
+	AUTO_FREE char *value = NULL;
+	char path[96];
+	unsigned int len;
+
+	snprintf(path, sizeof(path), "%s/backend-id", v->front);
+	value = xs_read(d->xs, XBT_NULL, path, &len);
+	if (value && xs_write(d->xs, XBT_NULL, path, value, len))
+		log_debug("domain %u: told of %s once more", d->domid, v->name);
+}
+
+/* Any node of it will do but its state, which the guest may just be writing. */
+void xen_devices_announce(struct xen_devices *d)
+{
+	for (size_t i = 0; i < d->count; i++) {
+		struct xen_device *v = &d->list[i];
+
+		if (v->announced || v->awaited || v->cdrom ||
+		    v->front_state != XenbusStateInitialising ||
+		    v->back_state != XenbusStateInitWait)
+			continue;
+		v->announced = true;
+		tell_of(d, v);
+	}
 }
 
 unsigned int xen_devices_replace(struct xen_devices *d)

@@ -104,10 +104,12 @@ static int resume_if_suspended(const struct left *l)
 	if (is(l->mark, XEN_MARK_RESET) ||
 	    (is(l->mark, XEN_MARK_SLOW) && st.status == GUEST_RUNNING))
 		rc = resume_slow(l, st.paused);
+	else if (is(l->mark, XEN_MARK_FORCED) &&
+		 (st.status == GUEST_SUSPENDED ||
+		  st.status == GUEST_RUNNING)) /* its stop may be under way */
+		rc = xen_resume_plain(l->host, l->domid);
 	else if (st.status != GUEST_SUSPENDED)
 		return 0;
-	else if (is(l->mark, XEN_MARK_FORCED))
-		rc = xen_resume_plain(l->host, l->domid);
 	else if (fast_safe(l->mark))
 		rc = xen_resume_fast(l->host, l->domid);
 	else
@@ -211,38 +213,44 @@ static int claim(struct left *l)
 	return rc;
 }
 
-/* It may have been stopped in the pause; one that runs is told nothing new. */
-static void let_model_go(const struct left *l)
+/* It may have been stopped in the pause; whoever did that is no more. */
+static int let_model_go(const struct left *l)
 {
 	struct guest_error err = { { 0 } };
 	struct xen_model *m;
 	struct xen_state st;
+	int rc;
 
-	if (xen_query(l->host, l->domid, &st) < 0 || !st.emulated)
-		return;
-	if (xen_model_open(l->domid, clock_now_us() + MODEL_US, &m, &err) < 0) {
+	if (is(l->mark, XEN_MARK_IDLE) ||
+	    xen_query(l->host, l->domid, &st) < 0 || !st.emulated)
+		return 0;
+	rc = xen_model_open(l->domid, clock_now_us() + MODEL_US, &m, &err);
+	if (rc < 0) {
 		log_error("%s", err.text);
-		return;
+		return rc;
 	}
-	xen_model_frozen_by_libxl(m);
-	xen_model_thaw(m);
-	xen_model_track(m, false);
+	xen_model_was_stopped(m);
+	rc = xen_model_thaw(m);
 	xen_model_close(m);
+	return rc;
 }
 
 static int rescue(struct left *l, const char *words, uint64_t patience_us)
 {
-	int rc = xen_find(l->host, words, &l->domid);
+	int rc = xen_find(l->host, words, &l->domid), model;
 
 	if (rc == 0)
 		rc = claim(l);
 	if (rc <= 0)
 		return rc;
-	let_model_go(l);
+	model = let_model_go(l);
 	rc = is(l->mark, XEN_MARK_IDLE) ? 0 : make_run(l, patience_us);
 	/* It shut down by itself meanwhile: nothing to resume. */
 	if (rc == -ESHUTDOWN)
 		rc = 0;
+	/* The guest did not wait for it: now, or when this is called again. */
+	if (rc == 0 && model < 0)
+		rc = let_model_go(l);
 	if (rc == 0)
 		undo(l);
 	return rc;

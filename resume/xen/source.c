@@ -26,8 +26,9 @@
 
 /* A guest connects anew within a second, an emulated one within some. */
 #define LET_GO_US UINT64_C(5000000)
+#define MODEL_US UINT64_C(5000000)
 
-static void source_free(struct guest_source *s)
+void xen_source_free(struct guest_source *s)
 {
 	if (!s)
 		return;
@@ -53,7 +54,7 @@ static struct guest_source *source_new(void)
 	pthread_mutex_init(&s->lock, NULL);
 	s->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->cancel_fd < 0) {
-		source_free(s);
+		xen_source_free(s);
 		return NULL;
 	}
 	return s;
@@ -108,6 +109,16 @@ static int check_running(struct guest_source *s, struct guest_error *err)
 	return -EBUSY;
 }
 
+bool xen_source_held(struct guest_source *s, bool *marked)
+{
+	AUTO_FREE char *mark =
+		xen_node_read(s->host, s->domid, XEN_NODE_SOURCE);
+	const char *holder = mark ? strchr(mark, ' ') : NULL;
+
+	*marked = mark;
+	return holder && holder_lives(holder + 1);
+}
+
 /*
  * A mark whose holder is dead: a colod before us died, and no guard of its was
  * there to clean up.  This is done before anything else, for the guest may
@@ -119,14 +130,12 @@ static int check_running(struct guest_source *s, struct guest_error *err)
  */
 static int clear_leftover(struct guest_source *s, bool *held)
 {
-	AUTO_FREE char *mark =
-		xen_node_read(s->host, s->domid, XEN_NODE_SOURCE);
-	const char *holder = mark ? strchr(mark, ' ') : NULL;
+	bool marked;
 	char id[16];
 	int rc;
 
-	*held = holder && holder_lives(holder + 1);
-	if (!mark || *held)
+	*held = xen_source_held(s, &marked);
+	if (!marked || *held)
 		return 0;
 	log_info("%s: cleaning up after a colod that died", s->name);
 	snprintf(id, sizeof(id), "%u", s->domid);
@@ -197,38 +206,53 @@ static int open_events(struct guest_source *s, struct guest_error *err)
 	return rc;
 }
 
-static int xen_open(const char *words, const char *run_dir,
-		    const struct guest_manner *manner,
-		    struct guest_source **out, struct guest_error *err)
+int xen_source_look(const char *words, struct guest_source **out,
+		    struct guest_error *err)
 {
 	struct guest_source *s = source_new();
-	bool held;
 	int rc;
 
-	(void)run_dir;
 	if (!s)
 		return -ENOMEM;
-	s->manner = *manner;
 	rc = xen_host_open(&s->host, err);
 	if (rc == 0)
 		rc = find(s, words, err);
 	if (rc == 0)
 		rc = check_type(s, err);
 	if (rc == 0)
-		rc = check_standby(s, err);
+		rc = find_max_gfn(s, err);
+	if (rc < 0) {
+		xen_source_free(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+static int xen_open(const char *words, const char *run_dir,
+		    const struct guest_manner *manner,
+		    struct guest_source **out, struct guest_error *err)
+{
+	struct guest_source *s;
+	bool held;
+	int rc = xen_source_look(words, &s, err);
+
+	(void)run_dir;
+	if (rc < 0)
+		return rc;
+	s->manner = *manner;
+	rc = check_standby(s, err);
 	if (rc == 0)
 		rc = clear_leftover(s, &held);
 	/* One that another colod holds may be suspended at the moment. */
 	if (rc == 0 && !held)
 		rc = check_running(s, err);
 	if (rc == 0)
-		rc = find_max_gfn(s, err);
-	if (rc == 0)
 		rc = xen_able(s, held, err);
 	if (rc == 0)
 		rc = open_events(s, err);
 	if (rc < 0) {
-		source_free(s);
+		xen_source_free(s);
 		return rc;
 	}
 	*out = s;
@@ -252,6 +276,23 @@ static int fill_config(struct guest_source *s, libxl_domain_config *config,
 	return 0;
 }
 
+/* For the standby to refuse one that it has not, before anything is sent. */
+static int note_model(struct guest_source *s, libxl_domain_config *config,
+		      struct guest_error *err)
+{
+	int rc;
+
+	xen_model_close(s->model);
+	s->model = NULL;
+	if (!s->emulated)
+		return 0;
+	rc = xen_model_open(s->domid, clock_now_us() + MODEL_US, &s->model,
+			    err);
+	return rc < 0 ? rc
+		      : xen_config_note(config, XEN_NODE_MODEL,
+					xen_model_version(s->model));
+}
+
 static int xen_describe(struct guest_source *s, struct guest_description *d,
 			struct guest_error *err)
 {
@@ -271,7 +312,9 @@ static int xen_describe(struct guest_source *s, struct guest_description *d,
 	d->ram_bytes = st.tot_pages * WIRE_PAGE_BYTES;
 	d->max_gfn = s->max_gfn;
 	snprintf(d->name, sizeof(d->name), "%s", s->name);
-	rc = fill_config(s, &config, d, err);
+	rc = note_model(s, &config, err);
+	if (rc == 0)
+		rc = fill_config(s, &config, d, err);
 	libxl_domain_config_dispose(&config);
 	if (rc < 0) {
 		free(d->config);
@@ -340,6 +383,16 @@ static void xen_phases(struct guest_source *s, struct guest_phases *p)
 	p->asked = s->phases.asked;
 }
 
+/* Others may speak with it, but not while it is to be told to go on. */
+static void close_model(struct guest_source *s)
+{
+	if (!s->model || s->suspended || xen_model_thaw(s->model) < 0)
+		return;
+	xen_model_track(s->model, false);
+	xen_model_close(s->model);
+	s->model = NULL;
+}
+
 static void xen_stop_tracking(struct guest_source *s)
 {
 	eventfd_t ignored;
@@ -351,8 +404,7 @@ static void xen_stop_tracking(struct guest_source *s)
 		xc_shadow_control(s->host->xc, s->domid,
 				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
 	}
-	if (s->model)
-		xen_model_track(s->model, false);
+	close_model(s);
 	s->tracking = false;
 	xen_source_unbind(s);
 	xen_request_unbind(s);
@@ -375,6 +427,9 @@ static enum guest_status xen_status(struct guest_source *s)
 	/* What is held over a slow resume is better let go of soon. */
 	if (s->slow && !s->suspended)
 		xen_slow_ready(s->slow, 0, -1);
+	/* It failed to go on before. */
+	if (s->model && !s->suspended)
+		xen_model_thaw(s->model);
 	/* A query that fails says nothing against the guest. */
 	if (xen_query(s->host, s->domid, &st) < 0)
 		return s->suspended ? GUEST_SUSPENDED : GUEST_RUNNING;
@@ -421,7 +476,7 @@ static void xen_close(struct guest_source *s)
 	xen_stop_tracking(s);
 	if (s->slow && !s->suspended)
 		xen_slow_let_go(s->slow, clock_now_us() + LET_GO_US);
-	source_free(s);
+	xen_source_free(s);
 }
 
 const struct guest_source_ops guest_xen_source = {

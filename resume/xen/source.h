@@ -133,7 +133,16 @@ struct guest_source {
 	int cancel_fd; /* eventfd, readable once cancelled */
 };
 
-/* source.c */
+/*
+ * source.c.  Finds a domain and looks what it is, without a mark or an event
+ * channel; with `free', that is all that may be done with it.
+ */
+int xen_source_look(const char *words, struct guest_source **out,
+		    struct guest_error *err);
+void xen_source_free(struct guest_source *s); /* NULL is fine */
+/* Whether a living process protects it; one that died may have left its mark.
+ */
+bool xen_source_held(struct guest_source *s, bool *marked);
 int xen_source_mark(struct guest_source *s, const char *word);
 /* The mark's value for this word. */
 void xen_source_mark_text(const struct guest_source *s, const char *word,

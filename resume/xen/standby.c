@@ -71,7 +71,7 @@ static int apply_page(void *arg, uint64_t gfn, const uint8_t *bytes)
 	return 0;
 }
 
-/* Of another version it could not be loaded: better to know that now. */
+/* One that could not be loaded: better to know that now. */
 static int find_devices(struct guest_standby *s, const struct store *epoch,
 			struct record *r)
 {
@@ -80,7 +80,9 @@ static int find_devices(struct guest_standby *s, const struct store *epoch,
 
 	if (!s->emulated)
 		return 0;
-	if (store_record(epoch, WIRE_RECORD_COLOD_DEVICE_MODEL, r))
+	if (!xen_model_alive(s->model))
+		why = "the standby's has gone";
+	else if (store_record(epoch, WIRE_RECORD_COLOD_DEVICE_MODEL, r))
 		rc = xen_model_check(s->model, r->body, r->length, &why);
 	if (rc < 0)
 		log_error("%s: the device model's state of epoch %llu: %s",
@@ -142,8 +144,14 @@ static void take_name(struct guest_standby *s)
 		log_error("%s runs as domain %u, but keeps the name %s: %s",
 			  s->name, s->domid, s->twin,
 			  xen_host_why(s->host).text);
+	if (s->emulated && xen_config_restore(s->host, s->domid) < 0)
+		log_warn("%s: its configuration keeps the words `-incoming"
+			 " defer': a save of it cannot be restored (%s)",
+			 s->name, xen_host_why(s->host).text);
 	xen_memory_close(s->memory);
+	xen_model_close(s->model);
 	s->memory = NULL;
+	s->model = NULL;
 }
 
 static int xen_activate(struct guest_standby *s, struct guest_error *err)

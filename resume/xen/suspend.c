@@ -29,6 +29,10 @@
 /* A lost event costs this much at most. */
 #define RECHECK_US UINT64_C(50000)
 #define SETTLE_RETRY_US UINT64_C(10000)
+/* For its device model to answer at all, and to stop: the guest stands still.
+ */
+#define MODEL_US UINT64_C(1000000)
+#define FREEZE_US UINT64_C(3000000)
 
 /*
  * Waits until the guest does not run any more.  0: s->state is set; -ETIMEDOUT;
@@ -96,10 +100,28 @@ static void came(struct guest_source *s)
 	s->was_suspended = true;
 }
 
+/*
+ * A vCPU that waits for its device model stops when that has answered (Xen,
+ * vcpu_start_shutdown_deferral()), and the others wait for it: let them go on.
+ */
+static int give_up_forced(struct guest_source *s, int why)
+{
+	int rc = xen_resume_plain(s->host, s->domid);
+
+	if (rc < 0)
+		return rc;
+	s->forced = false;
+	xen_source_mark(s, XEN_MARK_IDLE);
+	return why;
+}
+
 static int give_up(struct guest_source *s, int why)
 {
-	int rc = s->signalled ? 0 : xen_withdraw(s->host, s->domid);
+	int rc;
 
+	if (s->forced)
+		return give_up_forced(s, why);
+	rc = s->signalled ? 0 : xen_withdraw(s->host, s->domid);
 	if (rc == 1) {
 		if (!s->late_until_us)
 			xen_source_mark(s, XEN_MARK_IDLE);
@@ -139,18 +161,29 @@ static int ask_and_await(struct guest_source *s, uint64_t end_us)
 		late_over(s);
 	s->told = false;
 	rc = xen_ask(s);
-	if (rc == -EBUSY)
+	if (rc == -EBUSY || rc == -ESTALE) /* nothing was done */
 		return rc;
 	if (rc == 0)
 		rc = await(s, end_us);
 	return rc < 0 ? give_up(s, rc) : 0;
 }
 
-static int freeze_model(struct guest_source *s)
+/* The guest runs: one that hangs is not to be waited for in a pause. */
+static int check_model(struct guest_source *s, uint64_t timeout_us)
 {
-	int rc = s->model ? xen_model_freeze(s->model) : 0;
+	uint64_t us = timeout_us < MODEL_US ? timeout_us : MODEL_US;
 
-	if (rc == 0)
+	if (!s->model || xen_model_ready(s->model, clock_now_us() + us) == 0)
+		return 0;
+	return -EREMOTEIO;
+}
+
+static int freeze_model(struct guest_source *s, uint64_t timeout_us)
+{
+	uint64_t us = timeout_us < FREEZE_US ? timeout_us : FREEZE_US;
+	int rc;
+
+	if (!s->model || xen_model_freeze(s->model, clock_now_us() + us) == 0)
 		return 0;
 	rc = xen_source_resume(s);
 	return rc < 0 ? rc : -EREMOTEIO;
@@ -175,6 +208,8 @@ int xen_source_suspend(struct guest_source *s, uint64_t timeout_us)
 	}
 	if (s->state.status == GUEST_RUNNING) {
 		rc = xen_source_await_devices(s, clock_now_us() + timeout_us);
+		if (rc == 0)
+			rc = check_model(s, timeout_us);
 		if (rc < 0)
 			return rc;
 		/* Not the guest's fault: it gets all of its time. */
@@ -187,7 +222,7 @@ int xen_source_suspend(struct guest_source *s, uint64_t timeout_us)
 	if (!s->suspended)
 		came(s);
 	rc = xen_source_check_devices(s);
-	return rc < 0 ? rc : freeze_model(s);
+	return rc < 0 ? rc : freeze_model(s, timeout_us);
 }
 
 bool xen_source_resume_late(struct guest_source *s)

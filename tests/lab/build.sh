@@ -24,7 +24,10 @@ lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	xen-netback loop bridge virtio_pci virtio_net virtio_console
 	virtio_blk ifb
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
-# What guests there are, pvh or hvm.
+# Of a guest with an emulated disk.
+lab_ide_modules="ata_piix sd_mod"
+# What guests there are: pvh, hvm, or pure, which is an HVM guest that knows
+# nothing of Xen.
 lab_type=${COLOD_LAB_TYPE:-pvh}
 lab_model=/usr/libexec/xen-qemu-system-i386
 lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
@@ -138,7 +141,8 @@ lab_fetch() {	# folder, package...
 lab_build_kernel() {
 	[ -e "$cache/kernel/vmlinuz" ] || lab_fetch_kernel || return
 	# A cache of an older lab lacks a module; without a network it does as it is.
-	[ "$(cat "$cache/kernel/wanted" 2>/dev/null)" = "$lab_modules" ] ||
+	[ "$(cat "$cache/kernel/wanted" 2>/dev/null)" = \
+		"$lab_modules $lab_ide_modules" ] ||
 		(lab_fetch_kernel) || [ -e "$cache/kernel/version" ]
 }
 
@@ -165,7 +169,7 @@ lab_fetch_kernel() {
 	cp "$work/all/lib/modules/$kernel"/modules.{order,builtin}* \
 		"$work/kernel/lib/modules/$kernel/"
 	depmod -b "$work/kernel" "$kernel" || return
-	echo "$lab_modules" >"$work/kernel/wanted"
+	echo "$lab_modules $lab_ide_modules" >"$work/kernel/wanted"
 	echo "$kernel" >"$work/kernel/version"
 	rm -rf "$cache/kernel"
 	mv "$work/kernel" "$cache/kernel"
@@ -252,7 +256,7 @@ lab_unpack_kernel() {	# bzImage, ELF
 
 lab_copy_modules() {	# from, kernel version, to
 	local m f
-	for m in $lab_modules xen-blkfront xen-netfront; do
+	for m in $lab_modules $lab_ide_modules xen-blkfront xen-netfront; do
 		modprobe -d "$1" -S "$2" --show-depends "$m" |
 			awk '$1 == "insmod" { print $2 }'
 	done | sort -u | while read -r f; do
@@ -289,6 +293,18 @@ lab_pack() {	# root, archive
 		mv "$2.new" "$2"
 }
 
+# Numbered in the order in which they can be loaded.
+lab_copy_ide() {	# folder
+	local m f n=10
+	mkdir "$1"
+	for m in $lab_ide_modules; do
+		modprobe -d "$cache/kernel" -S "$(cat "$cache/kernel/version")" \
+			--show-depends "$m" | awk '$1 == "insmod" { print $2 }'
+	done | awk '!seen[$0]++' | while read -r f; do
+		cp "$f" "$1/$((n++))-${f##*/}" || return
+	done
+}
+
 lab_build_guest() {
 	local root=$cache/guest.root made=$cache/guest.cpio how modules=()
 	[ ! -e "$cache/colod-guest.ko" ] ||
@@ -302,6 +318,7 @@ lab_build_guest() {
 	find "$cache/kernel/lib" \( -name xen-blkfront.ko -o \
 		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
 	[ ${#modules[@]} -eq 0 ] || cp "${modules[@]}" "$root/modules/"
+	lab_copy_ide "$root/modules/ide" || return
 	cp "$cache/bin/"{guest-check,guest-order,numbered} "$root/bin/"
 	install -m 755 "$lab_src/guest-init" "$root/init"
 	for how in poweroff reboot; do
@@ -410,7 +427,7 @@ lab_build() {
 			lab_build_headers && lab_build_modules &&
 			lab_build_guest && lab_build_dom0 &&
 			lab_build_colod || exit
-		[ "$lab_type" != hvm ] || lab_build_hvm || exit
+		[ "$lab_type" = pvh ] || lab_build_hvm || exit
 		lab_fresh "$cache/xen.elf" "$xen_gz" ||
 			gunzip -c "$xen_gz" >"$cache/xen.elf"
 	) 9>"$cache/lock"

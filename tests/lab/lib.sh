@@ -303,6 +303,7 @@ log_dirty() {
 guest_vcpus=1
 guest_memory=128
 guest_vif=yes		# or empty: no network
+[ "$lab_type" != pure ] || guest_vif=""
 guest_disk=own		# or shared, the one both hosts see; or empty: none
 # Its witness, guest-check: MiB, pages rewritten a second, microseconds a turn.
 # With 16, 500 and 8000 it took seven tenths of an emulated processor that was
@@ -311,18 +312,24 @@ check_mib=8 check_rate=200 check_turn=${COLOD_LAB_TURN:-25000}
 guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
 
 guest_config() {
-	local target=/guest/disk.img words kernel=vmlinux
-	[ "$lab_type" != hvm ] || kernel=vmlinuz
+	local target=/guest/disk.img words kernel=vmlinux type=$lab_type
 	words="console=hvc0 quiet loglevel=2 mitigations=off"
+	case $lab_type in
 	# What is not there is not looked for: the guest was up 7 s earlier.
-	[ "$lab_type" = hvm ] || words+=" pci=off 8250.nr_uarts=0"
+	pvh) words+=" pci=off 8250.nr_uarts=0" ;;
+	hvm) kernel=vmlinuz ;;
+	pure)
+		kernel=vmlinuz type=hvm
+		words="console=ttyS0 tty=ttyS0 nopv quiet loglevel=2"
+		;;
+	esac
 	words+=" check_mib=$check_mib check_rate=$check_rate check_turn=$check_turn"
 	# The second cure of netfront's lost memory needs this (colod(8)).
 	words+=" grant_table.free_per_iteration=0 $guest_words"
 	[ "$guest_disk" != shared ] || target=/dev/vda
 	cat <<-END
 		name="guest"
-		type="$lab_type"
+		type="$type"
 		kernel="/guest/$kernel"
 		ramdisk="/guest/guest.cpio"
 		memory=$guest_memory
@@ -330,17 +337,36 @@ guest_config() {
 		cpus="$((lab_cpus - 1))"
 		extra="$words"
 	END
-	[ "$lab_type" != hvm ] || cat <<-END
+	[ "$type" = pvh ] || cat <<-END
 		vnc=0
 		sdl=0
 		vga="none"
 		usb=0
-		serial="file:/run/lab.serial"
+		serial="pty"
+	END
+	[ "$lab_type" != pure ] || cat <<-END
+		xen_platform_pci=0
+		disk=["format=raw,vdev=hda,access=rw,backendtype=qdisk,target=$target"]
 	END
 	[ -z "$guest_vif" ] || echo \
 		'vif=["type=vif,mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"]'
-	[ -z "$guest_disk" ] || echo \
+	[ -z "$guest_disk" ] || [ "$lab_type" = pure ] || echo \
 		"disk=[\"format=raw,vdev=xvda,access=rw,script=lab-disk,target=$target\"]"
+}
+
+# Where a guest's console is, below its folder in xenstore.
+guest_tty() {
+	case $lab_type in
+	pure) echo serial/0/tty ;;
+	*) echo console/tty ;;
+	esac
+}
+
+# xenconsoled does not write what an emulated serial line says.
+guest_listen() {	# host, domain
+	[ "$lab_type" != pure ] || on "$1" "cat \
+		\$(xenstore-read /local/domain/\$(xl domid $2)/$(guest_tty)) \
+		>>/var/log/xen/console/guest-guest.log 2>/dev/null </dev/null &"
 }
 
 # Makes the guest on a host and waits for its witness.
@@ -348,6 +374,7 @@ guest_start() {	# host
 	on "$1" "echo '$(guest_config)' >/root/guest.cfg
 		xl create /root/guest.cfg" >/dev/null 2>"$lab_dir/xl.err" ||
 		fail "the guest could not be created: $(cat "$lab_dir/xl.err")"
+	guest_listen "$1" guest
 	wait_log 180 "$1.guest" "check line="
 }
 
@@ -410,7 +437,7 @@ summary_ms() {
 # Tells the guest to power off, reboot or crash, over its console.
 guest_tell() {	# host, word
 	on "$1" "echo $2 >\$(xenstore-read \
-		/local/domain/\$(xl domid guest)/console/tty)"
+		/local/domain/\$(xl domid guest)/$(guest_tty))"
 }
 
 # Runs a command in the guest, by its shell: $ran is its output, the status its
@@ -419,7 +446,7 @@ guest_run() {	# host, command
 	local log=$lab_dir/log/$1.guest from ended
 	from=$(($(wc -l <"$log") + 1))
 	on "$1" "printf '%s\\n' $(printf '%q' "run $2") \
-		>\$(xenstore-read /local/domain/\$(xl domid guest)/console/tty)"
+		>\$(xenstore-read /local/domain/\$(xl domid guest)/$(guest_tty))"
 	within $((${guest_seconds:-30} * ${COLOD_LAB_PATIENCE:-3})) \
 		guest_ran "$log" "$from" || return 124
 	ended=${ran##* }

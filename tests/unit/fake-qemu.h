@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,6 +33,7 @@ struct fake_qemu {
 	void (*command)(struct fake_qemu *q, const char *name, json_t *m,
 			int fd);
 	int listener, client;
+	atomic_bool hung_up;
 	pthread_t thread;
 	/* What was asked for, in this order; read it after qemu_join(). */
 	char asked[512];
@@ -90,16 +93,15 @@ static inline void qemu_take(struct fake_qemu *q, const char *line, int fd)
 	json_decref(m);
 }
 
-static inline void *qemu_main(void *arg)
+/* Until the client leaves, or is left. */
+static inline void qemu_serve(struct fake_qemu *q)
 {
-	struct fake_qemu *q = arg;
 	char text[4096];
 	size_t have = 0;
 	int fd = -1;
 	ssize_t n;
 	char *end;
 
-	q->client = accept(q->listener, NULL, NULL);
 	qemu_say(q, q->greeting);
 	while ((n = qemu_receive(q, text + have, sizeof(text) - 1 - have,
 				 &fd)) > 0) {
@@ -114,7 +116,26 @@ static inline void *qemu_main(void *arg)
 		}
 	}
 	close(q->client);
+}
+
+static inline void *qemu_main(void *arg)
+{
+	struct fake_qemu *q = arg;
+	bool again;
+
+	do {
+		q->client = accept(q->listener, NULL, NULL);
+		qemu_serve(q);
+		again = atomic_exchange(&q->hung_up, false);
+	} while (again);
 	return NULL;
+}
+
+/* Leaves the client, and waits for another. */
+static inline void qemu_hang_up(struct fake_qemu *q)
+{
+	atomic_store(&q->hung_up, true);
+	shutdown(q->client, SHUT_RDWR);
 }
 
 static inline void qemu_start(struct fake_qemu *q)

@@ -272,8 +272,8 @@ static void test_no_epoch_for_long(void **state)
 	run_alive_until(s, 12000 * MS);
 	captured(s, 1, -ENOTCONN, false);
 	assert_string_equal(s->primary.last_error,
-			    "no epoch for 12 s: web has not all of its devices"
-			    " back");
+			    "no epoch for 12 s: web has devices that are not"
+			    " connected");
 	run_alive_until(s, 13000 * MS);
 	captured(s, 1, 0, false);
 	assert_string_equal(s->primary.last_error, "");

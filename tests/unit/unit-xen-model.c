@@ -15,10 +15,10 @@ static const uint8_t STATE[] = { 'Q', 'E', 'V', 'M', 0, 0, 0, 3, 4, 'x', 0 };
 
 /* What happens to each command; the same for all tests. */
 static struct {
-	const char *fails; /* this one is refused */
-	const char *stays; /* this one is not answered */
-	int file;	   /* that the state is written to */
-	char loaded[64];   /* and what was read back */
+	_Atomic(const char *) fails; /* this one is refused */
+	_Atomic(const char *) stays; /* this one is not answered */
+	int file;		     /* that the state is written to */
+	char loaded[64];	     /* and what was read back */
 	size_t loaded_bytes;
 } qemu;
 
@@ -43,7 +43,9 @@ static void carry_out(struct fake_qemu *f, const char *name, json_t *m, int fd)
 	if (!strcmp(name, "xen-save-devices-state"))
 		assert_int_equal(write(qemu.file, STATE, sizeof(STATE)),
 				 sizeof(STATE));
-	if (!strcmp(name, "query-version"))
+	if (!strcmp(name, "query-status"))
+		qemu_answer(f, m, "return", "{\"running\": true}");
+	else if (!strcmp(name, "query-version"))
 		qemu_answer(f, m, "return",
 			    "{\"qemu\": {\"major\": 7, \"minor\": 2, "
 			    "\"micro\": 22}, \"package\": \"\"}");
@@ -51,6 +53,11 @@ static void carry_out(struct fake_qemu *f, const char *name, json_t *m, int fd)
 		qemu_answer(f, m, "return", "{\"fdset-id\": 0}");
 	if (!strcmp(name, "migrate-incoming"))
 		load(f);
+}
+
+static int freeze(struct xen_model *m)
+{
+	return xen_model_freeze(m, clock_now_us() + 300000);
 }
 
 static struct xen_model *opened(struct fake_qemu *f)
@@ -90,7 +97,7 @@ static void test_epochs(void **state)
 
 	(void)state;
 	for (int i = 0; i < 3; i++) {
-		assert_int_equal(xen_model_freeze(m), 0);
+		assert_int_equal(freeze(m), 0);
 		assert_int_equal(xen_model_record_bytes(m), sizeof(body));
 		memset(body, 0xff, sizeof(body));
 		xen_model_record(m, body);
@@ -116,10 +123,10 @@ static void test_failures(void **state)
 
 	(void)state;
 	qemu.fails = "xen-save-devices-state";
-	assert_int_equal(xen_model_freeze(m), -EREMOTEIO);
+	assert_int_equal(freeze(m), -EREMOTEIO);
 	qemu.fails = NULL;
-	xen_model_thaw(m); /* has been told already */
-	assert_int_equal(xen_model_freeze(m), 0);
+	xen_model_thaw(m);
+	assert_int_equal(freeze(m), 0);
 	xen_model_thaw(m);
 	closed(&f, m,
 	       "stop;add-fd;xen-save-devices-state;cont;"
@@ -133,11 +140,15 @@ static void test_silence(void **state)
 
 	(void)state;
 	qemu.stays = "stop";
-	assert_int_equal(xen_model_freeze(m), -ETIMEDOUT);
+	assert_int_equal(freeze(m), -ETIMEDOUT);
 	qemu.stays = NULL;
-	assert_int_equal(xen_model_freeze(m), 0);
+	xen_model_thaw(m); /* does not wait for what may hang */
+	assert_int_equal(xen_model_ready(m, clock_now_us() + 5000000), 0);
+	assert_int_equal(freeze(m), 0);
 	xen_model_thaw(m);
-	closed(&f, m, "stop;cont;stop;add-fd;xen-save-devices-state;cont;");
+	closed(&f, m,
+	       "stop;cont;query-status;stop;add-fd;xen-save-devices-state;"
+	       "cont;");
 }
 
 static void test_after_libxl(void **state)
@@ -146,10 +157,15 @@ static void test_after_libxl(void **state)
 	struct xen_model *m = opened(&f);
 
 	(void)state;
-	xen_model_frozen_by_libxl(m);
+	xen_model_was_stopped(m);
+	/* Off where it is off already would be QEMU's end. */
+	assert_int_equal(xen_model_track(m, false), 0);
 	assert_int_equal(xen_model_track(m, true), 0);
-	xen_model_thaw(m);
-	closed(&f, m, "xen-set-global-dirty-log;cont;");
+	assert_int_equal(xen_model_thaw(m), 0);
+	assert_int_equal(xen_model_track(m, false), 0);
+	assert_int_equal(xen_model_track(m, false), 0);
+	closed(&f, m,
+	       "xen-set-global-dirty-log;cont;xen-set-global-dirty-log;");
 }
 
 static void test_what_is_refused(void **state)
@@ -176,6 +192,27 @@ static void test_what_is_refused(void **state)
 	closed(&f, m, "");
 }
 
+/* It dies, or its socket does: seen without asking, mended where it can be. */
+static void test_lost_connection(void **state)
+{
+	struct fake_qemu f;
+	struct xen_model *m = opened(&f);
+
+	(void)state;
+	assert_true(xen_model_alive(m));
+	assert_int_equal(freeze(m), 0);
+	qemu_say(&f, "{\"event\": \"SHUTDOWN\"}\r\n");
+	qemu_hang_up(&f);
+	assert_false(xen_model_alive(m));
+	assert_int_equal(xen_model_thaw(m), 0);
+	assert_true(xen_model_alive(m));
+	assert_int_equal(freeze(m), 0);
+	assert_int_equal(xen_model_thaw(m), 0);
+	closed(&f, m,
+	       "stop;add-fd;xen-save-devices-state;qmp_capabilities;cont;"
+	       "stop;add-fd;xen-save-devices-state;cont;");
+}
+
 static void test_load(void **state)
 {
 	struct fake_qemu f;
@@ -186,7 +223,9 @@ static void test_load(void **state)
 	(void)state;
 	memcpy(body + XEN_MODEL_VERSION_BYTES, STATE, sizeof(STATE));
 	assert_int_equal(xen_model_load(m, body, sizeof(body), &err), 0);
-	closed(&f, m, "getfd;migrate-incoming;");
+	/* Again, for what failed behind it: it runs. */
+	assert_int_equal(xen_model_load(m, body, sizeof(body), &err), 0);
+	closed(&f, m, "getfd;migrate-incoming;query-status;query-status;");
 	assert_int_equal(qemu.loaded_bytes, sizeof(STATE));
 	assert_memory_equal(qemu.loaded, STATE, sizeof(STATE));
 
@@ -206,6 +245,7 @@ int main(void)
 		cmocka_unit_test(test_silence),
 		cmocka_unit_test(test_after_libxl),
 		cmocka_unit_test(test_what_is_refused),
+		cmocka_unit_test(test_lost_connection),
 		cmocka_unit_test(test_load),
 	};
 

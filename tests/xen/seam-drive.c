@@ -279,7 +279,7 @@ static int one_epoch(struct drive *d, unsigned long n, bool last)
 	int rc = d->ops->suspend(d->source, 20000000);
 
 	/* As the engine does: the guest runs on, and is asked again. */
-	while (rc == -ENOTCONN) {
+	for (int i = 0; i < 20 && rc == -ENOTCONN; i++) {
 		printf("epoch %lu: skipped\n", n);
 		t0 = clock_now_us();
 		rc = d->ops->suspend(d->source, 20000000);
