@@ -147,12 +147,13 @@ static int check_domain(const struct settings *set, const char *words)
 	size_t n;
 	int rc = -ENOTSUP;
 
-	guest_error_set(&err,
-			"about a guest of the kind %s there is nothing to"
-			" find out",
-			kind->source->name);
 	if (kind->examine)
 		rc = kind->examine(guest_words(kind, words), fact, &f, &err);
+	else
+		guest_error_set(&err,
+				"about a guest of the kind %s there is nothing"
+				" to find out",
+				kind->source->name);
 	if (rc < 0) {
 		log_error("%s", *err.text ? err.text : strerror(-rc));
 		json_decref(f.list);

@@ -42,20 +42,23 @@ static void say(const struct report *r, bool good, const char *name,
 	r->fact(r->arg, name, text, good);
 }
 
-static void say_state(const struct report *r)
+/* Whether it could be protected in this state. */
+static bool say_state(const struct report *r)
 {
 	struct guest_source *s = r->s;
 	struct xen_state st;
+	bool runs;
 
 	if (xen_query(s->host, s->domid, &st) < 0)
-		return;
-	say(r, st.status == GUEST_RUNNING && !st.paused, "domain",
-	    "%u, %s, %s, %llu MiB", s->domid,
+		return false;
+	runs = st.status == GUEST_RUNNING && !st.paused;
+	say(r, runs || r->held, "domain", "%u, %s, %s, %llu MiB", s->domid,
 	    !st.hvm	  ? "PV"
 	    : st.emulated ? "HVM"
 			  : "PVH",
 	    st.paused ? "paused" : guest_status_text(st.status),
 	    (unsigned long long)st.tot_pages * XC_PAGE_SIZE >> 20);
+	return runs || r->held;
 }
 
 static void say_model(const struct report *r)
@@ -161,20 +164,20 @@ int xen_examine(const char *words, guest_fact_fn *fact, void *arg,
 	struct report r = { .fact = fact, .arg = arg };
 	bool marked;
 	enum guest_ask ask;
-	bool slow, fast;
+	bool runs, slow, fast;
 	int rc = xen_source_look(words, &r.s, err);
 
 	if (rc < 0)
 		return rc;
 	r.held = xen_source_held(r.s, &marked);
-	say_state(&r);
+	runs = say_state(&r);
 	say_model(&r);
 	ask = say_ask(&r);
 	slow = ask != GUEST_ASK_TOOLSTACK &&
 	       say_resume(&r, ask, GUEST_RESUME_SLOW);
 	fast = say_resume(&r, ask, GUEST_RESUME_FAST);
 	say_devices(&r);
-	say_protection(&r, ask, slow, fast);
+	say_protection(&r, ask, runs && slow, runs && fast);
 	xen_source_free(r.s);
 	return 0;
 }

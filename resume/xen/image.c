@@ -126,8 +126,8 @@ static void put_back(struct guest_source *s, bool asked)
 	    s->state.status == GUEST_SUSPENDED) {
 		taken_by_libxl(s);
 		xen_source_resume(s);
-	} else if (s->manner.ask == GUEST_ASK_TOOLSTACK &&
-		   s->state.status == GUEST_RUNNING) {
+	} else if (s->emulated && s->state.status == GUEST_RUNNING &&
+		   !xen_takes_events(s->host, s->domid)) {
 		/* As in give_up_forced(). */
 		xen_resume_plain(s->host, s->domid);
 		xen_source_mark(s, XEN_MARK_IDLE);

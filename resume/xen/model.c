@@ -46,6 +46,7 @@ struct xen_model {
 	char path[108];
 	bool tracked;	/* as it was told */
 	bool stopped;	/* `stop' was sent, and `cont' was not */
+	bool unheard;	/* `cont' was, and has no answer yet */
 	bool silent;	/* it did not stop in time, so it hangs */
 	bool loading;	/* a state was handed over */
 	uint32_t bytes; /* taken last */
@@ -101,7 +102,10 @@ static int connect_to(struct xen_model *m, uint64_t end_us)
 {
 	xen_qmp_close(m->qmp);
 	m->qmp = NULL;
-	m->set = -1; /* QEMU forgets it with the connection */
+	/* QEMU forgets that with the connection, and what it has not begun. */
+	m->set = -1;
+	m->stopped = m->stopped || m->unheard;
+	m->unheard = false;
 	return xen_qmp_open(m->path, end_us, &m->qmp);
 }
 
@@ -179,13 +183,18 @@ int xen_model_track(struct xen_model *m, bool on)
 int xen_model_runs(struct xen_model *m, uint64_t end_us)
 {
 	json_t *answer;
-	int rc =
-		xen_qmp_call(m->qmp, "query-status", NULL, -1, end_us, &answer);
+	int rc = m->qmp ? xen_qmp_call(m->qmp, "query-status", NULL, -1, end_us,
+				       &answer)
+			: -ENOTCONN;
 
 	if (rc < 0)
 		return rc;
 	rc = json_is_true(json_object_get(answer, "running"));
 	json_decref(answer);
+	if (m->unheard) { /* it came before this */
+		m->unheard = false;
+		m->stopped = !rc;
+	}
 	return rc;
 }
 
@@ -253,7 +262,7 @@ static int save(struct xen_model *m, uint64_t end_us)
 
 static const char *why(const struct xen_model *m, int rc)
 {
-	return rc == -EREMOTEIO ? xen_qmp_why(m->qmp) : strerror(-rc);
+	return rc == -EREMOTEIO && m->qmp ? xen_qmp_why(m->qmp) : strerror(-rc);
 }
 
 int xen_model_freeze(struct xen_model *m, uint64_t end_us)
@@ -292,6 +301,20 @@ static int tell_cont(struct xen_model *m, uint64_t end_us)
 	return rc < 0 ? rc : xen_qmp_tell(m->qmp, "cont", end_us);
 }
 
+/* The guest does not wait twice for one that hangs. */
+static int hear_cont(struct xen_model *m, uint64_t end_us)
+{
+	int rc;
+
+	if (m->silent)
+		return 0;
+	rc = xen_qmp_hear(m->qmp, end_us);
+	if (rc == 0 || rc == -EREMOTEIO)
+		m->unheard = false;
+	m->stopped = rc == -EREMOTEIO;
+	return rc;
+}
+
 int xen_model_thaw(struct xen_model *m)
 {
 	uint64_t end_us = deadline(THAW_US);
@@ -300,16 +323,24 @@ int xen_model_thaw(struct xen_model *m)
 	if (!m->stopped)
 		return 0;
 	rc = tell_cont(m, end_us);
-	m->stopped = rc < 0;
-	/* The guest does not wait for it twice. */
-	if (rc == 0 && !m->silent)
-		rc = xen_qmp_hear(m->qmp, end_us);
+	if (rc == 0) {
+		m->stopped = false;
+		m->unheard = true;
+		rc = hear_cont(m, end_us);
+	}
 	m->silent = false;
 	if (rc < 0)
 		log_error("domain %u: its device model does not go on: %s; the"
 			  " guest has no emulated devices until it does",
 			  m->domid, why(m, rc));
 	return rc;
+}
+
+bool xen_model_left(struct xen_model *m)
+{
+	if (m->unheard)
+		xen_model_runs(m, deadline(THAW_US));
+	return !m->stopped && !m->unheard;
 }
 
 uint32_t xen_model_record_bytes(const struct xen_model *m)

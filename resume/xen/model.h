@@ -66,6 +66,11 @@ void xen_model_was_stopped(struct xen_model *m);
  * domain may run all the same; to be tried again then.
  */
 int xen_model_thaw(struct xen_model *m);
+/*
+ * Whether it was seen to run, or never stopped: closed before that it would
+ * forget that it was told to.  May wait for its answer.
+ */
+bool xen_model_left(struct xen_model *m);
 /* A record's body of the state taken last: its size; written to `body`. */
 uint32_t xen_model_record_bytes(const struct xen_model *m);
 void xen_model_record(const struct xen_model *m, uint8_t *body);

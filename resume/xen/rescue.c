@@ -33,6 +33,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "resume/holder.h"
+#include "resume/xen/able.h"
 #include "resume/xen/source.h"
 
 #define POLL_US UINT64_C(5000)
@@ -90,6 +91,19 @@ static int resume_slow(const struct left *l, bool paused)
 }
 
 /*
+ * Stopped without having been asked, by us or by libxl; or that stop is under
+ * way, see give_up_forced() in suspend.c.
+ */
+static bool is_forced(const struct left *l, const struct xen_state *st)
+{
+	if (st->status != GUEST_SUSPENDED && st->status != GUEST_RUNNING)
+		return false;
+	return is(l->mark, XEN_MARK_FORCED) ||
+	       (is(l->mark, XEN_MARK_IMAGE) && st->emulated &&
+		!xen_takes_events(l->host, l->domid));
+}
+
+/*
  * 1: the guest stood still and runs again; 0: it did not; or a negative errno.
  */
 static int resume_if_suspended(const struct left *l)
@@ -104,9 +118,7 @@ static int resume_if_suspended(const struct left *l)
 	if (is(l->mark, XEN_MARK_RESET) ||
 	    (is(l->mark, XEN_MARK_SLOW) && st.status == GUEST_RUNNING))
 		rc = resume_slow(l, st.paused);
-	else if (is(l->mark, XEN_MARK_FORCED) &&
-		 (st.status == GUEST_SUSPENDED ||
-		  st.status == GUEST_RUNNING)) /* its stop may be under way */
+	else if (is_forced(l, &st))
 		rc = xen_resume_plain(l->host, l->domid);
 	else if (st.status != GUEST_SUSPENDED)
 		return 0;
@@ -221,14 +233,15 @@ static int let_model_go(const struct left *l)
 	struct xen_state st;
 	int rc;
 
-	if (is(l->mark, XEN_MARK_IDLE) ||
-	    xen_query(l->host, l->domid, &st) < 0 || !st.emulated)
+	if (xen_query(l->host, l->domid, &st) < 0 || !st.emulated)
 		return 0;
 	rc = xen_model_open(l->domid, clock_now_us() + MODEL_US, &m, &err);
-	if (rc < 0) {
+	if (rc < 0)
 		log_error("%s", err.text);
+	if (rc == -ENOENT || rc == -ECONNREFUSED)
+		return 0; /* it died: nothing can be told to it */
+	if (rc < 0)
 		return rc;
-	}
 	xen_model_was_stopped(m);
 	rc = xen_model_thaw(m);
 	xen_model_close(m);
@@ -237,6 +250,7 @@ static int let_model_go(const struct left *l)
 
 static int rescue(struct left *l, const char *words, uint64_t patience_us)
 {
+	char text[XEN_MARK_BYTES], self[HOLDER_BYTES];
 	int rc = xen_find(l->host, words, &l->domid), model;
 
 	if (rc == 0)
@@ -249,8 +263,13 @@ static int rescue(struct left *l, const char *words, uint64_t patience_us)
 	if (rc == -ESHUTDOWN)
 		rc = 0;
 	/* The guest did not wait for it: now, or when this is called again. */
-	if (rc == 0 && model < 0)
-		rc = let_model_go(l);
+	if (rc == 0 && model < 0) {
+		holder_self(self);
+		snprintf(text, sizeof(text), XEN_MARK_IDLE " %s", self);
+		rc = xen_node_write(l->host, l->domid, XEN_NODE_SOURCE, text);
+		if (rc == 0)
+			rc = let_model_go(l);
+	}
 	if (rc == 0)
 		undo(l);
 	return rc;

@@ -276,18 +276,38 @@ static int fill_config(struct guest_source *s, libxl_domain_config *config,
 	return 0;
 }
 
-/* For the standby to refuse one that it has not, before anything is sent. */
+static int open_model(struct guest_source *s, struct guest_error *err)
+{
+	uint64_t end_us = clock_now_us() + MODEL_US;
+	int rc;
+
+	if (!s->model)
+		return xen_model_open(s->domid, end_us, &s->model, err);
+	/* Kept, for it did not go on before. */
+	rc = xen_model_ready(s->model, end_us);
+	if (rc == 0)
+		rc = xen_model_thaw(s->model);
+	if (rc < 0)
+		guest_error_set(err,
+				"the device model (QEMU) of %s does not answer:"
+				" %s",
+				s->name, strerror(-rc));
+	return rc;
+}
+
+/*
+ * For the standby to refuse one that it has not.  Where another colod protects
+ * the guest nothing is sent, and that one speaks with it.
+ */
 static int note_model(struct guest_source *s, libxl_domain_config *config,
 		      struct guest_error *err)
 {
+	bool marked;
 	int rc;
 
-	xen_model_close(s->model);
-	s->model = NULL;
-	if (!s->emulated)
+	if (!s->emulated || (!s->marked && xen_source_held(s, &marked)))
 		return 0;
-	rc = xen_model_open(s->domid, clock_now_us() + MODEL_US, &s->model,
-			    err);
+	rc = open_model(s, err);
 	return rc < 0 ? rc
 		      : xen_config_note(config, XEN_NODE_MODEL,
 					xen_model_version(s->model));
@@ -386,7 +406,10 @@ static void xen_phases(struct guest_source *s, struct guest_phases *p)
 /* Others may speak with it, but not while it is to be told to go on. */
 static void close_model(struct guest_source *s)
 {
-	if (!s->model || s->suspended || xen_model_thaw(s->model) < 0)
+	if (!s->model || s->suspended)
+		return;
+	xen_model_thaw(s->model);
+	if (!xen_model_left(s->model))
 		return;
 	xen_model_track(s->model, false);
 	xen_model_close(s->model);
@@ -409,7 +432,8 @@ static void xen_stop_tracking(struct guest_source *s)
 	xen_source_unbind(s);
 	xen_request_unbind(s);
 	xen_source_release(s);
-	if (s->marked && !s->suspended) /* else a rescue still has work */
+	/* Else a rescue still has work. */
+	if (s->marked && !s->suspended && !s->model)
 		xen_source_mark(s, NULL);
 	AUTO_LOCK(&s->lock);
 	s->cancelled = false;

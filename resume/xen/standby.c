@@ -144,9 +144,10 @@ static void take_name(struct guest_standby *s)
 		log_error("%s runs as domain %u, but keeps the name %s: %s",
 			  s->name, s->domid, s->twin,
 			  xen_host_why(s->host).text);
-	if (s->emulated && xen_config_restore(s->host, s->domid) < 0)
-		log_warn("%s: its configuration keeps the words `-incoming"
-			 " defer': a save of it cannot be restored (%s)",
+	xen_node_remove(s->host, s->domid, XEN_NODE_MODEL);
+	if (xen_config_restore(s->host, s->domid) < 0)
+		log_warn("%s: its configuration is still that of a standby: a"
+			 " save of it cannot be used (%s)",
 			 s->name, xen_host_why(s->host).text);
 	xen_memory_close(s->memory);
 	xen_model_close(s->model);
