@@ -144,15 +144,23 @@ static void take_name(struct guest_standby *s)
 		log_error("%s runs as domain %u, but keeps the name %s: %s",
 			  s->name, s->domid, s->twin,
 			  xen_host_why(s->host).text);
+	xen_memory_close(s->memory);
+	s->memory = NULL;
+}
+
+/* What nobody waits for, once it is announced: libxl takes its time. */
+static void settle(struct guest_standby *s)
+{
+	if (!s->activated || s->settled)
+		return;
+	s->settled = true;
+	xen_model_close(s->model);
+	s->model = NULL;
 	xen_node_remove(s->host, s->domid, XEN_NODE_MODEL);
 	if (xen_config_restore(s->host, s->domid) < 0)
 		log_warn("%s: its configuration is still that of a standby: a"
 			 " save of it cannot be used (%s)",
 			 s->name, xen_host_why(s->host).text);
-	xen_memory_close(s->memory);
-	xen_model_close(s->model);
-	s->memory = NULL;
-	s->model = NULL;
 }
 
 static int xen_activate(struct guest_standby *s, struct guest_error *err)
@@ -212,6 +220,7 @@ static enum guest_status xen_standby_status(struct guest_standby *s)
 {
 	struct xen_state st;
 
+	settle(s);
 	if (xen_query(s->host, s->domid, &st) < 0 ||
 	    (st.status == GUEST_RUNNING && !s->activated))
 		return s->activated ? GUEST_RUNNING : GUEST_SUSPENDED;
@@ -232,6 +241,8 @@ static int xen_standby_after_shutdown(struct guest_standby *s, bool *again)
 
 static void xen_standby_close(struct guest_standby *s)
 {
+	if (s)
+		settle(s);
 	xen_standby_free(s);
 }
 

@@ -32,6 +32,7 @@ struct guest_standby {
 	uint32_t devices_bytes;
 	bool broken; /* an epoch was applied in part */
 	bool activated;
+	bool settled; /* libxl knows it as the guest and nothing else */
 };
 
 void xen_standby_free(struct guest_standby *s);
