@@ -220,6 +220,31 @@ static void test_lost_connection(void **state)
 	       "stop;add-fd;xen-save-devices-state;cont;");
 }
 
+/* QEMU forgets with a connection what it has not begun: said once more. */
+static void test_unheard(void **state)
+{
+	static const char again[] = "qmp_capabilities;query-status;cont;";
+	struct fake_qemu f;
+	struct xen_model *m = opened(&f);
+	size_t end;
+
+	(void)state;
+	qemu.stays = "stop";
+	assert_int_equal(xen_model_freeze(m, clock_now_us() + 100000),
+			 -ETIMEDOUT);
+	qemu.stays = NULL;
+	assert_int_equal(xen_model_thaw(m), 0);
+	qemu_hang_up(&f);
+	assert_false(xen_model_left(m));
+	assert_int_equal(xen_model_ready(m, clock_now_us() + 5000000), 0);
+	assert_int_equal(xen_model_thaw(m), 0);
+	assert_true(xen_model_left(m));
+	xen_model_close(m);
+	qemu_join(&f);
+	end = strlen(f.asked) - strlen(again);
+	assert_string_equal(f.asked + end, again);
+}
+
 static void test_load(void **state)
 {
 	struct fake_qemu f;
@@ -253,6 +278,7 @@ int main(void)
 		cmocka_unit_test(test_after_libxl),
 		cmocka_unit_test(test_what_is_refused),
 		cmocka_unit_test(test_lost_connection),
+		cmocka_unit_test(test_unheard),
 		cmocka_unit_test(test_load),
 	};
 
