@@ -24,6 +24,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "resume/xen/coming.h"
 
 static const char list_token[] = "list", guest_token[] = "guest";
 
@@ -136,6 +137,10 @@ static void read_states(struct xen_devices *d, struct xen_device *v)
 	v->front_seen = true;
 	if (is_connected(v))
 		v->awaited = false;
+	if (v->awaited || !xen_device_waits(v->front_state, v->back_state))
+		v->waits_from_us = 0;
+	else if (!v->waits_from_us)
+		v->waits_from_us = clock_now_us();
 }
 
 /* --- listing ------------------------------------------------------------ */

@@ -30,10 +30,11 @@ struct xen_device {
 	int front_state,
 		back_state;	    /* as last read; 0: there is no such node */
 	bool front_seen, back_seen; /* no event since it was read */
-	bool awaited;	   /* was recycled and is not yet connected again */
-	bool announced;	   /* once more, since it was last recycled */
-	bool found;	   /* by the listing that is under way */
-	unsigned int step; /* of the recycling, see recycle.c */
+	bool awaited;	/* was recycled and is not yet connected again */
+	bool announced; /* once more, since it was last recycled */
+	uint64_t waits_from_us; /* for a driver in the guest; 0: it does not */
+	bool found;		/* by the listing that is under way */
+	unsigned int step;	/* of the recycling, see recycle.c */
 	uint64_t end_us;
 };
 

@@ -35,6 +35,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "resume/xen/coming.h"
 #include "resume/xen/replace.h"
 
 /* Long: a device that is made anew costs more than one that is slow. */
@@ -60,8 +61,8 @@ static void begin(struct xen_devices *d, struct xen_device *v, uint64_t now_us)
 	/* One that the guest has let go is not to be waited for. */
 	if (v->front_state == XenbusStateConnected)
 		v->awaited = true;
-	if (v->back_state == 0 || (v->front_state == XenbusStateInitialising &&
-				   v->back_state == XenbusStateInitWait))
+	if (v->back_state == 0 ||
+	    xen_device_waits(v->front_state, v->back_state))
 		v->step = STEP_READY;
 	else if (fault_at(FAULT_SLOW_BACKEND))
 		v->step = STEP_FAILED;
@@ -221,26 +222,11 @@ static bool is_back(const struct xen_device *v)
 	return !v->awaited || v->back_state == 0;
 }
 
-/*
- * One that was attached just now: its driver has begun and is not through.  A
- * slow resume at that moment crashes the guest, for blkfront_resume()
- * (Linux 6.1) takes the disk's queues for made.  Where the frontend stays
- * Initialising although the backend waits for it, there is no driver.
- */
 static bool is_coming(const struct xen_device *v)
 {
-	if (v->cdrom)
-		return false;
-	switch (v->front_state) {
-	case XenbusStateInitialising:
-		return v->back_state == XenbusStateInitialising;
-	case XenbusStateInitWait:
-	case XenbusStateInitialised:
-		return v->back_state >= XenbusStateInitialising &&
-		       v->back_state <= XenbusStateConnected;
-	default:
-		return false;
-	}
+	return !v->cdrom &&
+	       xen_device_coming(v->front_state, v->back_state,
+				 clock_now_us() - v->waits_from_us);
 }
 
 static bool is_ready(const struct xen_device *v)
@@ -256,20 +242,7 @@ bool xen_devices_connected(const struct xen_devices *d)
 	return true;
 }
 
-int xen_devices_await(struct xen_devices *d, uint64_t end_us, int cancel_fd)
-{
-	int rc = xen_devices_update(d);
-
-	while (rc == 0 && !xen_devices_connected(d)) {
-		if (clock_now_us() >= end_us)
-			return -ETIMEDOUT;
-		rc = xen_devices_wait(d, end_us, cancel_fd);
-		if (rc == 0)
-			rc = xen_devices_update(d);
-	}
-	return rc;
-}
-
+/* Any node of it will do but its state, which the guest may just be writing. */
 static void tell_of(struct xen_devices *d, struct xen_device *v)
 {
 	AUTO_FREE char *value = NULL;
@@ -282,18 +255,51 @@ static void tell_of(struct xen_devices *d, struct xen_device *v)
 		log_debug("domain %u: told of %s once more", d->domid, v->name);
 }
 
-/* Any node of it will do but its state, which the guest may just be writing. */
-void xen_devices_announce(struct xen_devices *d)
+/*
+ * xenstored forgets what it had to tell a guest whose connection is made anew,
+ * as a slow resume does, and Linux lists its devices at boot only
+ * (xenbus_dev_changed()): one attached in a pause would stay unknown to it.
+ */
+static void announce(struct xen_devices *d)
 {
 	for (size_t i = 0; i < d->count; i++) {
 		struct xen_device *v = &d->list[i];
 
-		if (v->announced || v->awaited || v->cdrom ||
-		    v->front_state != XenbusStateInitialising ||
-		    v->back_state != XenbusStateInitWait)
+		if (v->announced || v->cdrom || !v->waits_from_us)
 			continue;
 		v->announced = true;
 		tell_of(d, v);
+	}
+}
+
+/* Until the first of those that wait is not expected any more. */
+static uint64_t patience(const struct xen_devices *d, uint64_t end_us)
+{
+	uint64_t until_us, now_us = clock_now_us();
+
+	for (size_t i = 0; i < d->count; i++) {
+		if (!d->list[i].waits_from_us)
+			continue;
+		until_us = d->list[i].waits_from_us + XEN_COMING_US;
+		if (until_us > now_us && until_us < end_us)
+			end_us = until_us;
+	}
+	return end_us;
+}
+
+int xen_devices_await(struct xen_devices *d, uint64_t end_us, int cancel_fd)
+{
+	int rc = xen_devices_update(d);
+
+	for (;;) {
+		announce(d);
+		if (rc < 0 || xen_devices_connected(d))
+			return rc;
+		if (clock_now_us() >= end_us)
+			return -ETIMEDOUT;
+		rc = xen_devices_wait(d, patience(d, end_us), cancel_fd);
+		if (rc == 0)
+			rc = xen_devices_update(d);
 	}
 }
 

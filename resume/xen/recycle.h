@@ -29,17 +29,11 @@ int xen_devices_reconnect(struct xen_devices *d);
  */
 bool xen_devices_connected(const struct xen_devices *d);
 /*
- * Waits for that; -ETIMEDOUT, -ECANCELED once cancel_fd (which may be -1) can
- * be read.
+ * The guest runs: waits for that, and tells it once more of devices that it has
+ * not begun to connect.  -ETIMEDOUT, -ECANCELED once cancel_fd (which may be
+ * -1) can be read.
  */
 int xen_devices_await(struct xen_devices *d, uint64_t end_us, int cancel_fd);
-/*
- * The guest runs, after a slow resume: tells it once more of devices that it
- * has not begun to connect.  xenstored forgets what it had to tell a guest
- * whose connection is made anew, and Linux lists its devices at boot only
- * (xenbus_dev_changed()), so one attached in a pause would stay unknown to it.
- */
-void xen_devices_announce(struct xen_devices *d);
 /*
  * Takes away and makes again those that only their backend keeps from it (see
  * replace.h).  Returns how many.

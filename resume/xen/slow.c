@@ -106,7 +106,6 @@ int xen_slow_ready(struct xen_slow *w, uint64_t end_us, int cancel_fd)
 
 	if (rc < 0 || !xen_source_resumes_slowly(w->source))
 		return rc;
-	xen_devices_announce(w->devices);
 	xen_devices_warn_others(w->devices);
 	xen_drain_learn(w->drain, w->devices);
 	xen_cure_follow(w);
