@@ -7,7 +7,8 @@
  * any more.  Pages that are still mapped by another domain go another way: the
  * guest gives each to the kernel's list of grants to be freed later.  So domain
  * 0 maps them while the guest is suspended and unmaps them when it has
- * connected again.  They are never read, and the ring that tells which they are
+ * connected again.  What stays lost is the pool itself, 4 kB of the guest's
+ * kernel a queue.  The pages are never read, and the ring that tells which they are
  * is the guest's: it is believed in nothing.
  *
  * A guest with the module colod_guest needs none of this and says so in
