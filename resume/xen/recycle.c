@@ -40,6 +40,7 @@
 
 /* Long: a device that is made anew costs more than one that is slow. */
 #define BACKEND_US UINT64_C(5000000)
+#define LOOK_US UINT64_C(500000)
 
 enum step { STEP_NONE, STEP_CLOSING, STEP_OPENING, STEP_READY, STEP_FAILED };
 
@@ -222,22 +223,33 @@ static bool is_back(const struct xen_device *v)
 	return !v->awaited || v->back_state == 0;
 }
 
-static bool is_coming(const struct xen_device *v)
+/* It uses another device of the kind, or did before it was recycled. */
+static bool has_driver(const struct xen_devices *d, bool vif)
 {
-	return !v->cdrom &&
-	       xen_device_coming(v->front_state, v->back_state,
-				 clock_now_us() - v->waits_from_us);
+	for (size_t i = 0; i < d->count; i++)
+		if (d->list[i].vif == vif &&
+		    (d->list[i].awaited ||
+		     d->list[i].front_state == XenbusStateConnected))
+			return true;
+	return false;
 }
 
-static bool is_ready(const struct xen_device *v)
+static bool is_coming(const struct xen_devices *d, const struct xen_device *v)
 {
-	return is_back(v) && !is_coming(v);
+	return !v->cdrom && xen_device_coming(v->front_state, v->back_state,
+					      clock_now_us() - v->waits_from_us,
+					      has_driver(d, v->vif));
+}
+
+static bool is_ready(const struct xen_devices *d, const struct xen_device *v)
+{
+	return is_back(v) && !is_coming(d, v);
 }
 
 bool xen_devices_connected(const struct xen_devices *d)
 {
 	for (size_t i = 0; i < d->count; i++)
-		if (!is_ready(&d->list[i]))
+		if (!is_ready(d, &d->list[i]))
 			return false;
 	return true;
 }
@@ -272,18 +284,14 @@ static void announce(struct xen_devices *d)
 	}
 }
 
-/* Until the first of those that wait is not expected any more. */
+/* Time alone makes one that waits not be expected any more. */
 static uint64_t patience(const struct xen_devices *d, uint64_t end_us)
 {
-	uint64_t until_us, now_us = clock_now_us();
+	uint64_t look_us = clock_now_us() + LOOK_US;
 
-	for (size_t i = 0; i < d->count; i++) {
-		if (!d->list[i].waits_from_us)
-			continue;
-		until_us = d->list[i].waits_from_us + XEN_COMING_US;
-		if (until_us > now_us && until_us < end_us)
-			end_us = until_us;
-	}
+	for (size_t i = 0; i < d->count; i++)
+		if (d->list[i].waits_from_us && look_us < end_us)
+			return look_us;
 	return end_us;
 }
 
@@ -323,7 +331,7 @@ void xen_devices_missing(const struct xen_devices *d, char *text, size_t bytes)
 
 	*text = '\0';
 	for (size_t i = 0; i < d->count && at < bytes; i++)
-		if (!is_ready(&d->list[i]))
+		if (!is_ready(d, &d->list[i]))
 			at += (size_t)snprintf(text + at, bytes - at,
 					       "%s%s (frontend %d, backend %d)",
 					       at ? ", " : "", d->list[i].name,

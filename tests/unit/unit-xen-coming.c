@@ -15,11 +15,11 @@ static void a_driver_that_has_begun(void **state)
 {
 	(void)state;
 	assert_true(xen_device_coming(XenbusStateInitialised,
-				      XenbusStateInitWait, 0));
+				      XenbusStateInitWait, 0, false));
 	assert_true(xen_device_coming(XenbusStateInitialised,
-				      XenbusStateConnected, 0));
+				      XenbusStateConnected, 0, false));
 	assert_true(xen_device_coming(XenbusStateInitWait, XenbusStateInitWait,
-				      XEN_COMING_US));
+				      XEN_COMING_US, false));
 }
 
 /* As seen in a guest that crashed in netfront_resume(). */
@@ -27,31 +27,44 @@ static void a_driver_that_may_have_begun(void **state)
 {
 	(void)state;
 	assert_true(xen_device_coming(XenbusStateInitialising,
-				      XenbusStateInitialising, 0));
+				      XenbusStateInitialising, 0, false));
 	assert_true(xen_device_coming(XenbusStateInitialising,
-				      XenbusStateInitWait, 0));
+				      XenbusStateInitWait, 0, false));
 	assert_true(xen_device_coming(XenbusStateInitialising,
-				      XenbusStateInitWait, XEN_COMING_US - 1));
+				      XenbusStateInitWait, XEN_COMING_US - 1,
+				      false));
 }
 
 static void a_guest_without_a_driver(void **state)
 {
 	(void)state;
 	assert_false(xen_device_coming(XenbusStateInitialising,
-				       XenbusStateInitWait, XEN_COMING_US));
+				       XenbusStateInitWait, XEN_COMING_US,
+				       false));
+}
+
+static void a_guest_with_a_driver_that_is_slow(void **state)
+{
+	(void)state;
+	assert_true(xen_device_coming(XenbusStateInitialising,
+				      XenbusStateInitWait, XEN_COMING_US,
+				      true));
+	assert_false(xen_device_coming(XenbusStateInitialising,
+				       XenbusStateInitWait,
+				       XEN_COMING_DRIVER_US, true));
 }
 
 static void neither_of_both(void **state)
 {
 	(void)state;
 	assert_false(xen_device_coming(XenbusStateConnected,
-				       XenbusStateConnected, 0));
-	assert_false(xen_device_coming(XenbusStateClosed, XenbusStateClosed,
-				       0));
+				       XenbusStateConnected, 0, false));
+	assert_false(xen_device_coming(XenbusStateClosed, XenbusStateClosed, 0,
+				       false));
 	assert_false(xen_device_coming(XenbusStateInitialised,
-				       XenbusStateClosed, 0));
-	assert_false(xen_device_coming(0, XenbusStateInitWait, 0));
-	assert_false(xen_device_coming(XenbusStateInitialising, 0, 0));
+				       XenbusStateClosed, 0, false));
+	assert_false(xen_device_coming(0, XenbusStateInitWait, 0, false));
+	assert_false(xen_device_coming(XenbusStateInitialising, 0, 0, false));
 }
 
 int main(void)
@@ -60,6 +73,7 @@ int main(void)
 		cmocka_unit_test(a_driver_that_has_begun),
 		cmocka_unit_test(a_driver_that_may_have_begun),
 		cmocka_unit_test(a_guest_without_a_driver),
+		cmocka_unit_test(a_guest_with_a_driver_that_is_slow),
 		cmocka_unit_test(neither_of_both),
 	};
 
