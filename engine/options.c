@@ -52,6 +52,8 @@ const struct option_spec options_table[] = {
 	       "auto", "how the guest is asked to suspend"),
 	CHOICE("resume", ON_PRIMARY, resume, "fast|slow", "slow",
 	       "whether its PV drivers reconnect (slow) or not (fast)"),
+	FLAG("full-scan", 0, ON_PRIMARY, full_scan,
+	     "compare all of a PV guest's memory in each checkpoint"),
 	NUMBER("in-flight", ON_DAEMON, inflight, "N", 1, 8, "2",
 	       "epochs captured and not yet acknowledged"),
 	NUMBER("compress", ON_PRIMARY, compress, "LEVEL", 0, 19, "1",

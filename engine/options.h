@@ -51,6 +51,7 @@ struct settings {
 	char *run_dir;
 	char *log_file;
 	char *epoch_log;
+	bool full_scan;
 	bool verbose;
 	bool json;
 	bool alone;

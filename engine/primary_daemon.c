@@ -291,6 +291,7 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 		.ask = (enum guest_ask)pd->d.set->suspend,
 		.resume = (enum guest_resume)pd->d.set->resume,
 		.interval_ms = pd->d.set->interval_ms,
+		.full_scan = pd->d.set->full_scan,
 	};
 	err = kind->source->open(guest_words(kind, domain), run_dir,
 				 &pd->manner, &pd->source, &why);

@@ -76,6 +76,8 @@ struct guest_manner {
 	enum guest_ask ask;
 	enum guest_resume resume;
 	uint64_t interval_ms; /* of the epochs; 0: not known */
+	/* Where what it writes cannot be tracked: all of it, each time. */
+	bool full_scan;
 };
 
 /* How the last suspend and resume went; times of parts not passed are 0. */

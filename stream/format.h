@@ -87,7 +87,8 @@ enum wire_role { WIRE_ROLE_PRIMARY = 1, WIRE_ROLE_SECONDARY = 2 };
 enum wire_guest_kind {
 	WIRE_GUEST_XEN_PVH = 1,
 	WIRE_GUEST_EMBEDDED = 2,
-	WIRE_GUEST_XEN_HVM = 3
+	WIRE_GUEST_XEN_HVM = 3,
+	WIRE_GUEST_XEN_PV = 4
 };
 
 /* How the bytes at the end of an IMAGE or PAGES payload are encoded. */
@@ -106,6 +107,7 @@ enum wire_record {
 	WIRE_RECORD_COLOD_ADDRESSES = (int)0x80000C01,
 	WIRE_RECORD_COLOD_VCPUS = (int)0x80000C02,
 	WIRE_RECORD_COLOD_DEVICE_MODEL = (int)0x80000C03,
+	WIRE_RECORD_COLOD_PV = (int)0x80000C04,
 };
 
 struct wire_header {

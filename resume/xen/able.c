@@ -7,6 +7,9 @@
  *     know of it, and the return code of a call they have not made would go
  *     into their registers;
  *   - with a device model, it must be resumed fast;
+ *   - a PV guest must be resumed fast, and be scanned as a whole: log-dirty
+ * mode for it wants a hypervisor with shadow paging, and on one without it
+ * CLEAN succeeds with nothing dirty;
  *   - resumed fast, its kernel must say by its SUSPEND_CANCEL note that it
  *     carries on.  Nothing in Xen checks this.
  * Guest's worker thread, before protection begins.
@@ -28,6 +31,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "resume/xen/note.h"
+#include "resume/xen/pv/note.h"
 
 static int check_suspends(struct guest_source *s, struct guest_error *err)
 {
@@ -113,7 +117,7 @@ bool xen_takes_events(struct xen_host *h, uint32_t domid)
 
 static int check_no_drivers(struct guest_source *s, struct guest_error *err)
 {
-	if (!xen_takes_events(s->host, s->domid) && !has_frontends(s))
+	if (!s->pv && !xen_takes_events(s->host, s->domid) && !has_frontends(s))
 		return 0;
 	guest_error_set(err,
 			"%s has drivers for Xen, which being stopped unasked"
@@ -135,6 +139,28 @@ static int check_emulated(struct guest_source *s, struct guest_error *err)
 	guest_error_set(err,
 			"%s is an HVM guest, which a slow resume would cut off"
 			" from its device model (QEMU): use --resume=fast",
+			s->name);
+	return -EOPNOTSUPP;
+}
+
+static int check_pv(struct guest_source *s, struct guest_error *err)
+{
+	if (!s->pv)
+		return 0;
+	if (!s->manner.full_scan) {
+		guest_error_set(err,
+				"%s is a PV guest: what it writes is not"
+				" tracked; use --full-scan, which reads all"
+				" of its memory in each checkpoint and keeps"
+				" a copy of it",
+				s->name);
+		return -EOPNOTSUPP;
+	}
+	if (s->manner.resume == GUEST_RESUME_FAST)
+		return 0;
+	guest_error_set(err,
+			"%s is a PV guest, which cannot be resumed slowly in"
+			" place yet: use --resume=fast",
 			s->name);
 	return -EOPNOTSUPP;
 }
@@ -188,11 +214,17 @@ static int find_cancel(struct guest_source *s, struct guest_error *err)
 {
 	uint64_t start_us = clock_now_us();
 	struct xen_memory *m = NULL;
-	int rc = xen_memory_open(s->host, s->domid, PROT_READ, s->max_gfn, &m);
+	int rc;
 
-	if (rc == 0)
-		rc = find_note(m);
-	xen_memory_close(m);
+	if (s->pv) {
+		rc = xen_pv_find_note(s->host, s->domid);
+	} else {
+		rc = xen_memory_open(s->host, s->domid, PROT_READ, s->max_gfn,
+				     &m);
+		if (rc == 0)
+			rc = find_note(m);
+		xen_memory_close(m);
+	}
 	if (rc < 0) {
 		guest_error_set(err, "reading the memory of %s: %s", s->name,
 				strerror(-rc));
@@ -221,6 +253,8 @@ int xen_able(struct guest_source *s, bool held, struct guest_error *err)
 {
 	int rc = check_emulated(s, err);
 
+	if (rc == 0)
+		rc = check_pv(s, err);
 	if (rc < 0)
 		return rc;
 	if (s->manner.ask == GUEST_ASK_TOOLSTACK) {

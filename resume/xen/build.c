@@ -109,6 +109,20 @@ static int make_room(struct guest_standby *s, const uint8_t uuid[16],
 	return rc;
 }
 
+static libxl_domain_type type_of(enum wire_guest_kind kind)
+{
+	switch (kind) {
+	case WIRE_GUEST_XEN_PVH:
+		return LIBXL_DOMAIN_TYPE_PVH;
+	case WIRE_GUEST_XEN_HVM:
+		return LIBXL_DOMAIN_TYPE_HVM;
+	case WIRE_GUEST_XEN_PV:
+		return LIBXL_DOMAIN_TYPE_PV;
+	default:
+		return LIBXL_DOMAIN_TYPE_INVALID;
+	}
+}
+
 static int make_config(struct guest_standby *s,
 		       const struct guest_description *d,
 		       libxl_domain_config *config, struct guest_error *err)
@@ -127,10 +141,11 @@ static int make_config(struct guest_standby *s,
 				s->name, xen_host_why(s->host).text);
 		return -EINVAL;
 	}
-	if (config->c_info.type !=
-	    (s->emulated ? LIBXL_DOMAIN_TYPE_HVM : LIBXL_DOMAIN_TYPE_PVH)) {
-		guest_error_set(err, "%s is not a%s guest", s->name,
-				s->emulated ? "n HVM" : " PVH");
+	if (config->c_info.type != type_of(d->kind)) {
+		guest_error_set(err,
+				"the configuration of %s is of another kind of"
+				" guest",
+				s->name);
 		return -ENOTSUP;
 	}
 	free(config->c_info.name);
@@ -223,6 +238,20 @@ static int restore_emulated(struct guest_standby *s,
 	return rc;
 }
 
+static int restore_pv(struct guest_standby *s, libxl_domain_config *config,
+		      int fd, struct guest_error *err)
+{
+	int rc = pv_twin_build(config, s->max_gfn, fd, &s->pv, err);
+
+	if (rc == 0)
+		rc = xen_find(s->host, s->twin, &s->domid);
+	if (rc < 0) {
+		pv_twin_close(s->pv);
+		s->pv = NULL;
+	}
+	return rc;
+}
+
 static int map_twin(struct guest_standby *s, struct guest_error *err)
 {
 	int rc = xen_memory_open(s->host, s->domid, PROT_READ | PROT_WRITE,
@@ -251,11 +280,13 @@ static int build(struct guest_standby *s, const struct guest_description *d,
 	if (rc < 0)
 		return rc;
 	rc = make_config(s, d, &config, err);
-	if (rc == 0)
+	if (rc == 0 && d->kind == WIRE_GUEST_XEN_PV)
+		rc = restore_pv(s, &config, fd, err);
+	else if (rc == 0)
 		rc = s->emulated ? restore_emulated(s, &config, fd, err)
 				 : restore(s, &config, fd, err);
 	libxl_domain_config_dispose(&config);
-	if (rc < 0)
+	if (rc < 0 || s->pv)
 		return rc;
 	rc = map_twin(s, err);
 	if (rc < 0)
@@ -268,6 +299,7 @@ void xen_standby_free(struct guest_standby *s)
 	if (!s)
 		return;
 	xen_memory_close(s->memory);
+	pv_twin_close(s->pv);
 	xen_model_close(s->model);
 	xen_host_close(s->host);
 	free(s->context);

@@ -32,6 +32,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "resume/xen/pv/scan.h"
 #include "stream/records.h"
 
 enum { CONTEXT_SLACK_BYTES = 4096 };
@@ -72,6 +73,8 @@ int xen_source_prepare(struct guest_source *s)
 	int rc;
 
 	xen_source_release(s);
+	if (s->pv)
+		return pv_scan_open(s->domid, s->max_gfn, &s->scan);
 	rc = xen_memory_open(s->host, s->domid, PROT_READ, s->max_gfn,
 			     &s->memory);
 	if (rc == 0)
@@ -100,6 +103,8 @@ void xen_source_release(struct guest_source *s)
 	s->context = NULL;
 	xen_memory_close(s->memory);
 	s->memory = NULL;
+	pv_scan_close(s->scan);
+	s->scan = NULL;
 }
 
 static int log_dirty_on(struct guest_source *s)
@@ -326,7 +331,7 @@ static int check_proof(struct guest_source *s, const struct epoch *e)
  * An `xl save' that fails resumes the guest, whoever has suspended it: what was
  * copied is then of no one moment.
  */
-static int check_stood(struct guest_source *s)
+int xen_source_stood(struct guest_source *s)
 {
 	struct xen_state st;
 	int rc = xen_query(s->host, s->domid, &st);
@@ -366,7 +371,7 @@ int xen_source_capture(struct guest_source *s, struct epoch *e)
 		s->stale = true;
 		return rc;
 	}
-	rc = check_stood(s);
+	rc = xen_source_stood(s);
 	if (rc < 0)
 		return rc;
 	e->times.scan_us = t1 - t0;

@@ -110,7 +110,9 @@ static bool say_resume(const struct report *r, enum guest_ask ask,
 	struct guest_error err = { "" };
 	bool can;
 
-	r->s->manner = (struct guest_manner){ .ask = ask, .resume = resume };
+	r->s->manner = (struct guest_manner){ .ask = ask,
+					      .resume = resume,
+					      .full_scan = r->s->pv };
 	r->s->fast_safe = true;
 	can = xen_able(r->s, r->held, &err) == 0;
 	say(r, can, resume == GUEST_RESUME_FAST ? "resume fast" : "resume slow",
@@ -146,6 +148,18 @@ static void say_devices(const struct report *r)
 	xen_devices_close(d);
 }
 
+static void say_memory(const struct report *r)
+{
+	struct xen_state st;
+
+	if (!r->s->pv || xen_query(r->s->host, r->s->domid, &st) < 0)
+		return;
+	say(r, true, "memory",
+	    "not tracked: all of it is read in each checkpoint, and a copy of"
+	    " %llu MiB kept here",
+	    (unsigned long long)st.tot_pages * XC_PAGE_SIZE >> 20);
+}
+
 static void say_protection(const struct report *r, enum guest_ask ask,
 			   bool slow, bool fast)
 {
@@ -153,6 +167,7 @@ static void say_protection(const struct report *r, enum guest_ask ask,
 	    !slow && !fast		 ? "not possible"
 	    : ask == GUEST_ASK_TOOLSTACK ? "with --suspend=toolstack"
 					   " --resume=fast"
+	    : r->s->pv			 ? "with --full-scan --resume=fast"
 	    : slow && fast ? "with --resume=slow (the default) or fast"
 	    : slow	   ? "with --resume=slow (the default)"
 			   : "with --resume=fast");
@@ -176,6 +191,7 @@ int xen_examine(const char *words, guest_fact_fn *fact, void *arg,
 	slow = ask != GUEST_ASK_TOOLSTACK &&
 	       say_resume(&r, ask, GUEST_RESUME_SLOW);
 	fast = say_resume(&r, ask, GUEST_RESUME_FAST);
+	say_memory(&r);
 	say_devices(&r);
 	say_protection(&r, ask, runs && slow, runs && fast);
 	xen_source_free(r.s);

@@ -8,8 +8,8 @@
  * guest gives each to the kernel's list of grants to be freed later.  So domain
  * 0 maps them while the guest is suspended and unmaps them when it has
  * connected again.  What stays lost is the pool itself, 4 kB of the guest's
- * kernel a queue.  The pages are never read, and the ring that tells which they are
- * is the guest's: it is believed in nothing.
+ * kernel a queue.  The pages are never read, and the ring that tells which they
+ * are is the guest's: it is believed in nothing.
  *
  * A guest with the module colod_guest needs none of this and says so in
  * xenstore (colod-guest(4)).  One thread at a time.

@@ -33,7 +33,7 @@
 #include "resume/xen/lead.h"
 
 #define LIBXL_PATIENCE_US UINT64_C(60000000)
-#define DEVICES_US UINT64_C(10000000)
+#define DEVICES_US UINT64_C(70000000) /* see coming.h */
 
 /*
  * libxl writes to the socket with write(2), here as well as in its helper: a
@@ -200,7 +200,7 @@ static int run_libxl(struct guest_source *s, int fd, struct guest_error *err)
 	return rc ? -EIO : 0;
 }
 
-static int prepare(struct guest_source *s, struct guest_error *err)
+int xen_source_prepare_image(struct guest_source *s, struct guest_error *err)
 {
 	int rc = 0;
 
@@ -231,7 +231,7 @@ int xen_source_send_image(struct guest_source *s, int fd,
 	uint64_t begun_us = clock_now_us();
 	struct xs_handle *requests;
 	bool asked;
-	int rc = prepare(s, err);
+	int rc = xen_source_prepare_image(s, err);
 
 	if (rc < 0) {
 		xen_source_mark(s, XEN_MARK_IDLE);

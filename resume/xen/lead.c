@@ -34,7 +34,7 @@ struct xen_lead_relay {
 };
 
 /* Ident and version 2, big-endian; no options; LIBXC_CONTEXT, without body. */
-static const uint8_t lead[XEN_LEAD_BYTES] = {
+const uint8_t xen_lead[XEN_LEAD_BYTES] = {
 	'L', 'i', 'b', 'x', 'l', 'F', 'm', 't', 0, 0, 0, 2,
 	0,   0,	  0,   0,   1,	 0,   0,   0,	0, 0, 0, 0,
 };
@@ -50,7 +50,8 @@ int xen_lead_await(int fd)
 			return -errno;
 		n = recv(fd, seen, sizeof(seen), MSG_PEEK | MSG_DONTWAIT);
 		if (n == XEN_LEAD_BYTES)
-			return memcmp(seen, lead, sizeof(lead)) ? -EPROTO : 0;
+			return memcmp(seen, xen_lead, XEN_LEAD_BYTES) ? -EPROTO
+								      : 0;
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return -errno;
 		if (n == 0 || (p.revents & (POLLRDHUP | POLLHUP | POLLERR)))

@@ -12,7 +12,10 @@
 #define RESUME_XEN_LEAD_H
 
 /* Header and first record of docs/specs/libxl-migration-stream. */
+#include <stdint.h>
+
 enum { XEN_LEAD_BYTES = 24 };
+extern const uint8_t xen_lead[XEN_LEAD_BYTES];
 
 /*
  * Waits until a stream's first bytes can be read from the socket, and leaves

@@ -126,6 +126,9 @@ static int resume_if_suspended(const struct left *l)
 		rc = xen_resume_fast(l->host, l->domid);
 	else
 		rc = resume_slow(l, false);
+	/* It was being read (pv_scan_run()). */
+	if (rc == 0 && !st.hvm && st.paused)
+		xc_domain_unpause(l->host->xc, l->domid);
 	return rc < 0 ? rc : 1;
 }
 

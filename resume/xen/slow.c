@@ -75,9 +75,16 @@ int xen_slow_open(struct xen_host *h, uint32_t domid, const char *holder,
 	w->source = source;
 	snprintf(w->holder, sizeof(w->holder), "%s", holder);
 	w->store_domid = find_store_domid(h);
-	rc = xc_hvm_param_get(h->xc, domid, HVM_PARAM_STORE_PFN, &w->store_gfn)
-		     ? -errno
-		     : xen_devices_open(h, domid, &w->devices);
+	/* A PV domain has none, and is only looked after its devices here. */
+	if (source && source->pv)
+		rc = 0;
+	else
+		rc = xc_hvm_param_get(h->xc, domid, HVM_PARAM_STORE_PFN,
+				      &w->store_gfn)
+			     ? -errno
+			     : 0;
+	if (rc == 0)
+		rc = xen_devices_open(h, domid, &w->devices);
 	if (rc == 0)
 		rc = xen_drain_open(h, domid, &w->drain);
 	if (rc == 0 && source)

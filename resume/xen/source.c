@@ -3,8 +3,8 @@
  * A Xen domain as source: finding it, saying whether it can be protected,
  * describing it, and the table of operations.
  *
- * What can be protected: a running PVH guest that can be suspended and resumed
- * in the manner wanted (able.c).
+ * What can be protected: a running guest that can be suspended and resumed in
+ * the manner wanted (able.c).
  */
 #include "config.h"
 
@@ -23,6 +23,7 @@
 #include "resume/xen/able.h"
 #include "resume/xen/kind.h"
 #include "resume/xen/lifecycle.h"
+#include "resume/xen/pv/source.h"
 
 /* A guest connects anew within a second, an emulated one within some. */
 #define LET_GO_US UINT64_C(5000000)
@@ -60,7 +61,7 @@ static struct guest_source *source_new(void)
 	return s;
 }
 
-static int check_type(struct guest_source *s, struct guest_error *err)
+static int find_type(struct guest_source *s)
 {
 	struct xen_state st;
 	int rc = xen_query(s->host, s->domid, &st);
@@ -68,14 +69,8 @@ static int check_type(struct guest_source *s, struct guest_error *err)
 	if (rc < 0)
 		return rc;
 	s->emulated = st.emulated;
-	if (st.hvm)
-		return 0;
-	guest_error_set(err,
-			"%s is a PV guest; this version of colod protects PVH"
-			" and HVM guests only (type=\"pvh\" or \"hvm\" in its"
-			" configuration)",
-			s->name);
-	return -ENOTSUP;
+	s->pv = !st.hvm;
+	return 0;
 }
 
 /* A standby of this host's own colod is not to be protected itself. */
@@ -218,7 +213,7 @@ int xen_source_look(const char *words, struct guest_source **out,
 	if (rc == 0)
 		rc = find(s, words, err);
 	if (rc == 0)
-		rc = check_type(s, err);
+		rc = find_type(s);
 	if (rc == 0)
 		rc = find_max_gfn(s, err);
 	if (rc < 0) {
@@ -328,7 +323,9 @@ static int xen_describe(struct guest_source *s, struct guest_description *d,
 		rc = xen_config_get(s->host, s->domid, &config, err);
 	if (rc < 0)
 		return rc;
-	d->kind = s->emulated ? WIRE_GUEST_XEN_HVM : WIRE_GUEST_XEN_PVH;
+	d->kind = s->pv		? WIRE_GUEST_XEN_PV
+		  : s->emulated ? WIRE_GUEST_XEN_HVM
+				: WIRE_GUEST_XEN_PVH;
 	d->ram_bytes = st.tot_pages * WIRE_PAGE_BYTES;
 	d->max_gfn = s->max_gfn;
 	snprintf(d->name, sizeof(d->name), "%s", s->name);
@@ -383,6 +380,23 @@ static void xen_cancel(struct guest_source *s)
 	eventfd_write(s->cancel_fd, 1);
 	if (s->image_fd >= 0)
 		shutdown(s->image_fd, SHUT_RDWR);
+}
+
+static int xen_send_image(struct guest_source *s, int fd,
+			  struct guest_error *err)
+{
+	return s->pv ? xen_pv_send_image(s, fd, err)
+		     : xen_source_send_image(s, fd, err);
+}
+
+static int xen_start_tracking(struct guest_source *s, struct guest_error *err)
+{
+	return s->pv ? xen_pv_track(s, err) : xen_source_track(s, err);
+}
+
+static int xen_capture(struct guest_source *s, struct epoch *e)
+{
+	return s->pv ? xen_pv_capture(s, e) : xen_source_capture(s, e);
 }
 
 static int xen_resume(struct guest_source *s, enum guest_resume kind)
@@ -507,10 +521,10 @@ const struct guest_source_ops guest_xen_source = {
 	.name = "xen",
 	.open = xen_open,
 	.describe = xen_describe,
-	.send_image = xen_source_send_image,
-	.start_tracking = xen_source_track,
+	.send_image = xen_send_image,
+	.start_tracking = xen_start_tracking,
 	.suspend = xen_source_suspend,
-	.capture = xen_source_capture,
+	.capture = xen_capture,
 	.resume = xen_resume,
 	.phases = xen_phases,
 	.stop_tracking = xen_stop_tracking,

@@ -92,6 +92,7 @@ struct guest_source {
 	struct guest_manner manner;
 	bool fast_safe; /* it says that it carries on with return code 1 */
 	bool emulated;	/* an HVM domain, else PVH */
+	bool pv;	/* neither of them */
 	struct xen_model *model; /* of an HVM domain, while it is protected */
 
 	struct xs_handle *watch; /* carries all watches, see XEN_TOKEN_* */
@@ -112,6 +113,7 @@ struct guest_source {
 	struct xen_slow *slow;	/* or NULL: none was needed yet */
 	struct xen_state state; /* when it suspended */
 
+	struct pv_scan *scan; /* of a PV domain; the others: */
 	struct xen_memory *memory;
 	bool tracking;
 	bool proven; /* a capture has seen dirty pages */
@@ -126,6 +128,7 @@ struct guest_source {
 	uint64_t holes; /* dirty frames not to be had, of the last capture */
 	uint8_t *context;
 	uint32_t context_bytes;
+	uint64_t pv_pages; /* a PV domain's, when its image was sent */
 
 	pthread_mutex_t lock;
 	int image_fd; /* being written to, or -1 */
@@ -150,6 +153,8 @@ void xen_source_mark_text(const struct guest_source *s, const char *word,
 bool xen_source_cancelled(struct guest_source *s);
 
 /* image.c */
+/* Marks, maps and binds; from here on a rescue acts on this domain. */
+int xen_source_prepare_image(struct guest_source *s, struct guest_error *err);
 int xen_source_send_image(struct guest_source *s, int fd,
 			  struct guest_error *err);
 
@@ -237,6 +242,8 @@ int xen_source_prepare(struct guest_source *s); /* may be called running */
 void xen_source_release(struct guest_source *s);
 int xen_source_track(struct guest_source *s, struct guest_error *err);
 int xen_source_capture(struct guest_source *s, struct epoch *e);
+/* The guest is suspended still, so what was copied is of one moment. */
+int xen_source_stood(struct guest_source *s);
 /* After a resume: what need not be done while the guest stands still. */
 void xen_source_after_resume(struct guest_source *s);
 

@@ -106,6 +106,19 @@ static int keep_devices(struct guest_standby *s, const struct record *r)
 	return 0;
 }
 
+static int apply_pv(struct guest_standby *s, const struct store *epoch)
+{
+	int rc = pv_twin_apply(s->pv, epoch);
+
+	if (rc < 0) {
+		s->broken = true;
+		log_error("%s: epoch %llu could not be passed to libxl: %s",
+			  s->twin, (unsigned long long)store_number(epoch),
+			  strerror(-rc));
+	}
+	return rc;
+}
+
 static int xen_apply(struct guest_standby *s, const struct store *epoch)
 {
 	struct record context, devices;
@@ -113,6 +126,8 @@ static int xen_apply(struct guest_standby *s, const struct store *epoch)
 
 	if (s->broken || s->activated || !store_complete(epoch))
 		return -EINVAL;
+	if (s->pv)
+		return apply_pv(s, epoch);
 	if (!store_record(epoch, WIRE_RECORD_HVM_CONTEXT, &context) ||
 	    context.length == 0 || context.length > s->context_capacity) {
 		s->broken = true;
@@ -181,12 +196,12 @@ static int xen_activate(struct guest_standby *s, struct guest_error *err)
 				xen_host_why(s->host).text);
 		return -EIO;
 	}
-	if (s->emulated) {
-		rc = xen_model_load(s->model, s->devices, s->devices_bytes,
-				    err);
-		if (rc < 0)
-			return rc;
-	}
+	rc = s->emulated ? xen_model_load(s->model, s->devices,
+					  s->devices_bytes, err)
+	     : s->pv	 ? pv_twin_complete(s->pv, err)
+			 : 0;
+	if (rc < 0)
+		return rc;
 	fault = fault_at(FAULT_MID_ACTIVATE);
 	if (fault) {
 		guest_error_set(err, "unpausing %s: %s", s->name,
@@ -248,6 +263,7 @@ static void xen_standby_close(struct guest_standby *s)
 
 static void xen_standby_destroy(struct guest_standby *s)
 {
+	struct xen_state st;
 	libxl_ctx *ctx;
 
 	if (!s)
@@ -255,6 +271,13 @@ static void xen_standby_destroy(struct guest_standby *s)
 	/* Mapped memory would keep the domain as a zombie. */
 	xen_memory_close(s->memory);
 	s->memory = NULL;
+	/* libxl works at it until then, and takes away what is not complete. */
+	pv_twin_close(s->pv);
+	s->pv = NULL;
+	if (xen_query(s->host, s->domid, &st) == 0 && st.status == GUEST_GONE) {
+		xen_standby_free(s);
+		return;
+	}
 	ctx = xen_host_libxl(s->host, NULL);
 	if (!ctx || libxl_domain_destroy(ctx, s->domid, NULL))
 		log_error("%s: domain %u could not be destroyed: %s", s->twin,
@@ -270,6 +293,7 @@ const struct guest_standby_ops guest_xen_standby = {
 			{ WIRE_GUEST_XEN_HVM,
 			  { WIRE_RECORD_HVM_CONTEXT,
 			    WIRE_RECORD_COLOD_DEVICE_MODEL } },
+			{ WIRE_GUEST_XEN_PV, { WIRE_RECORD_COLOD_PV } },
 			{ 0 },
 		},
 	.build = xen_standby_build,

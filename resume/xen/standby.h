@@ -12,6 +12,7 @@
 #include "resume/xen/host.h"
 #include "resume/xen/memory.h"
 #include "resume/xen/model.h"
+#include "resume/xen/pv/twin.h"
 
 /* Behind the guest's name until it is activated. */
 #define XEN_STANDBY_SUFFIX "--standby"
@@ -26,6 +27,7 @@ struct guest_standby {
 	uint8_t *context;	   /* HVM context of the last epoch */
 	uint32_t context_bytes;	   /* 0: the image's own is loaded */
 	uint32_t context_capacity;
+	struct pv_twin *pv;	 /* a PV domain: this and no memory */
 	bool emulated;		 /* an HVM domain */
 	struct xen_model *model; /* of one: waits for its state */
 	uint8_t *devices;	 /* that state, as the record of an epoch */

@@ -26,12 +26,15 @@ lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
 # Of a guest with an emulated disk.
 lab_ide_modules="ata_piix sd_mod"
-# What guests there are: pvh, hvm, or pure, which is an HVM guest that knows
+# What guests there are: pvh, pv, hvm, or pure, which is an HVM guest that knows
 # nothing of Xen.
 lab_type=${COLOD_LAB_TYPE:-pvh}
 lab_model=/usr/libexec/xen-qemu-system-i386
 lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
 	libxl-save-helper"
+
+# Its guests have a device model.
+lab_emulates() { [ "$lab_type" = hvm ] || [ "$lab_type" = pure ]; }
 
 # Exit status 77: this machine lacks something.  One sentence says what.
 lab_lacks() {
@@ -427,7 +430,7 @@ lab_build() {
 			lab_build_headers && lab_build_modules &&
 			lab_build_guest && lab_build_dom0 &&
 			lab_build_colod || exit
-		[ "$lab_type" = pvh ] || lab_build_hvm || exit
+		! lab_emulates || lab_build_hvm || exit
 		lab_fresh "$cache/xen.elf" "$xen_gz" ||
 			gunzip -c "$xen_gz" >"$cache/xen.elf"
 	) 9>"$cache/lock"

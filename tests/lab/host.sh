@@ -33,7 +33,7 @@ lab_up() {
 	# A host that is switched on again is the one that was killed, whatever
 	# has been built meanwhile.
 	cat "$cache/dom0.cpio" "$cache/colod.cpio" >"$lab_dir/initrd"
-	[ "$lab_type" = pvh ] || cat "$cache/hvm.cpio" >>"$lab_dir/initrd"
+	! lab_emulates || cat "$cache/hvm.cpio" >>"$lab_dir/initrd"
 	cp "$cache/xen.elf" "$cache/kernel/vmlinux" "$lab_dir/" || return
 	truncate -s 4M "$lab_dir/shared.img" || return
 	"$cache/bin/wire" "$lab_dir/ports" 2>"$lab_dir/wire.err" &
@@ -84,7 +84,7 @@ host_alive() { lab_signal 0 "$1"; }
 
 host_on() {
 	local host=$1 d=$lab_dir port mac qemu=() name i memory=1280 dom0=800
-	# A device model's libraries, and what it maps.
+	# A device model's libraries, and what it maps; a PV guest's copy.
 	[ "$lab_type" = pvh ] || memory=2048 dom0=1200
 	read -r port i <"$d/ports"
 	mac=52:54:00:00:00:01

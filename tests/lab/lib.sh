@@ -40,7 +40,7 @@ begin() {	# name [hosts]
 	lab_find_tools
 	lab_find_colod
 	cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
-	# A lab that is there already has no device models.
+	# A lab that is there already has no device models, and less memory.
 	[ "$lab_type" = pvh ] || COLOD_LAB_DIR=""
 	[ -n "${COLOD_LAB_DIR:-}" ] || lab_build || exit
 	# Slow, but it does not crash; host.sh says why.
@@ -316,7 +316,7 @@ guest_config() {
 	words="console=hvc0 quiet loglevel=2 mitigations=off"
 	case $lab_type in
 	# What is not there is not looked for: the guest was up 7 s earlier.
-	pvh) words+=" pci=off 8250.nr_uarts=0" ;;
+	pvh | pv) words+=" pci=off 8250.nr_uarts=0" ;;
 	hvm) kernel=vmlinuz ;;
 	pure)
 		kernel=vmlinuz type=hvm
@@ -337,7 +337,7 @@ guest_config() {
 		cpus="$((lab_cpus - 1))"
 		extra="$words"
 	END
-	[ "$type" = pvh ] || cat <<-END
+	! lab_emulates || cat <<-END
 		vnc=0
 		sdl=0
 		vga="none"

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Scanning a suspended PV domain (see scan.h).
+ *
+ * The happy path: libxenguest writes all of the domain into a pipe, from a
+ * thread of its own, as for a save that is not live; the records are taken
+ * apart here as they come, and each page compared with the copy.  Page tables
+ * come translated to the guest's own frame numbers, so equal bytes mean that
+ * nothing changed.
+ * Failure modes: the domain does not stay suspended, or libxenguest fails; the
+ * pipe ends before its END record then.
+ */
+#include "config.h"
+
+#include "resume/xen/pv/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <xenguest.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+enum {
+	PAGE_BYTES = 4096,
+	PIPE_BYTES = 1 << 20,
+	STATE_MAX = 1 << 20,  /* records of a checkpoint */
+	STATIC_MAX = 1 << 20, /* records before the first page */
+};
+
+struct records {
+	uint8_t *bytes;
+	size_t used, capacity;
+};
+
+struct pv_scan {
+	struct xen_host *host; /* libxenguest's thread's own */
+	uint32_t domid;
+	uint64_t max_pfn;
+	uint8_t *pages; /* the copy */
+	uint8_t *types; /* of its pages; PV_PAGE_NONE: there is none */
+	bool filled;	/* by a first scan */
+	uint64_t shape; /* of the state then */
+	struct pv_reader reader;
+	uint8_t header[PV_HEADER_BYTES];
+	struct records fixed, state;
+	int out; /* the pipe's end for libxenguest */
+	/* Of the scan under way: */
+	pv_changed_fn *changed;
+	void *arg;
+	uint64_t left;
+};
+
+static size_t copy_bytes(const struct pv_scan *s)
+{
+	return (s->max_pfn + 1) * PAGE_BYTES;
+}
+
+int pv_scan_open(uint32_t domid, uint64_t max_pfn, struct pv_scan **out)
+{
+	struct pv_scan *s = memory_zeroed(sizeof(*s));
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->domid = domid;
+	s->max_pfn = max_pfn;
+	s->fixed.capacity = STATIC_MAX;
+	s->fixed.bytes = memory_touched(STATIC_MAX);
+	s->state.capacity = STATE_MAX;
+	s->state.bytes = memory_touched(STATE_MAX);
+	s->types = memory_touched(max_pfn + 1);
+	s->pages = memory_short()
+			   ? MAP_FAILED
+			   : mmap(NULL, copy_bytes(s), PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				  -1, 0);
+	if (s->pages == MAP_FAILED)
+		s->pages = NULL;
+	rc = pv_reader_init(&s->reader, -1);
+	if (!s->fixed.bytes || !s->state.bytes || !s->types || !s->pages)
+		rc = -ENOMEM;
+	if (rc == 0)
+		rc = xen_host_open(&s->host, NULL);
+	if (rc < 0) {
+		pv_scan_close(s);
+		return rc;
+	}
+	memset(s->types, PV_PAGE_NONE, max_pfn + 1);
+	*out = s;
+	return 0;
+}
+
+void pv_scan_close(struct pv_scan *s)
+{
+	if (!s)
+		return;
+	xen_host_close(s->host);
+	pv_reader_fini(&s->reader);
+	if (s->pages)
+		munmap(s->pages, copy_bytes(s));
+	free(s->types);
+	free(s->fixed.bytes);
+	free(s->state.bytes);
+	free(s);
+}
+
+/* --- libxenguest's side -------------------------------------------------- */
+
+/*
+ * It is suspended already, and libxenguest looks for itself.  Paused besides
+ * (pv_scan_run()), or a page table that cannot be translated would be left out
+ * without a word (Xen, normalise_pagetable()).
+ */
+static int is_suspended(void *arg)
+{
+	(void)arg;
+	return 1;
+}
+
+static void *save(void *arg)
+{
+	struct pv_scan *s = arg;
+	struct save_callbacks callbacks = { .suspend = is_suspended,
+					    .data = s };
+
+	/* What it returns says less than the END record that came or did not.
+	 */
+	xc_domain_save(s->host->xc, s->out, s->domid, 0, &callbacks,
+		       XC_STREAM_PLAIN, -1);
+	close(s->out);
+	return NULL;
+}
+
+/* --- taking it apart ------------------------------------------------------ */
+
+static int keep(struct records *to, const struct record *r)
+{
+	struct cursor c =
+		cursor_over(to->bytes + to->used, to->capacity - to->used);
+	uint8_t *body = record_put(&c, (enum wire_record)r->type, r->length);
+
+	if (!body)
+		return -E2BIG;
+	memcpy(body, r->body, r->length);
+	to->used = to->capacity - cursor_left(&c);
+	return 0;
+}
+
+/* Where the guest's list of frames lies is said to a standby once. */
+static int check_static(const struct pv_scan *s, const struct record *r)
+{
+	struct cursor c = cursor_over(s->fixed.bytes, s->fixed.used);
+	struct record known;
+
+	if (r->type != PV_P2M_FRAMES)
+		return 0;
+	while (record_next(&c, &known) > 0)
+		if (known.type == r->type && known.length == r->length &&
+		    !memcmp(known.body, r->body, r->length))
+			return 0;
+	return -ESTALE;
+}
+
+/*
+ * The standby keeps the last record of each kind and vCPU: of one that has gone
+ * it would load an old state.
+ */
+static uint32_t shape_of(const struct record *r)
+{
+	uint32_t vcpu = 0;
+
+	if (r->type != PV_SHARED_INFO && r->type != PV_TSC_INFO &&
+	    r->length >= sizeof(vcpu))
+		memcpy(&vcpu, r->body, sizeof(vcpu));
+	return r->type + 31 * vcpu;
+}
+
+static uint64_t shape_of_all(const struct records *all)
+{
+	struct cursor c = cursor_over(all->bytes, all->used);
+	struct record r;
+	uint64_t shape = 0;
+
+	while (record_next(&c, &r) > 0)
+		shape = shape * 1000003 + shape_of(&r);
+	return shape;
+}
+
+static int take_page(void *arg, const struct pv_page *p)
+{
+	struct pv_scan *s = arg;
+	uint8_t *copy = s->pages + p->pfn * PAGE_BYTES;
+	uint8_t *type = &s->types[p->pfn];
+
+	if (s->filled && !p->bytes != (*type == PV_PAGE_NONE))
+		return -ESTALE;
+	if (!p->bytes ||
+	    (p->type == *type && !memcmp(copy, p->bytes, PAGE_BYTES)))
+		return 0;
+	if (!s->changed(s->arg, p)) {
+		s->left++;
+		return 0;
+	}
+	*type = p->type;
+	memcpy(copy, p->bytes, PAGE_BYTES);
+	return 0;
+}
+
+/* 1: that was the last. */
+static int take_record(struct pv_scan *s, const struct record *r,
+		       const char **why)
+{
+	int rc;
+
+	if (r->type == PV_END)
+		return 1;
+	if (r->type == PV_PAGE_DATA) {
+		rc = pv_each_page(r, s->max_pfn, take_page, s);
+		if (rc == -EPROTO)
+			*why = "its pages are malformed";
+		return rc;
+	}
+	if (pv_record_is_state(r->type))
+		return keep(&s->state, r);
+	if (pv_record_is_static(r->type))
+		return s->filled ? check_static(s, r) : keep(&s->fixed, r);
+	if (r->type == PV_VERIFY || r->type >> 31)
+		return 0;
+	*why = "it has a record that colod does not know";
+	return -EPROTO;
+}
+
+static int take_stream(struct pv_scan *s, const char **why)
+{
+	struct record r;
+	int rc = pv_read_header(&s->reader, s->header, why);
+
+	s->state.used = 0;
+	if (!s->filled)
+		s->fixed.used = 0;
+	while (rc == 0) {
+		rc = pv_read_record(&s->reader, &r, why);
+		if (rc == 0)
+			rc = take_record(s, &r, why);
+	}
+	if (rc < 0)
+		return rc;
+	if (s->filled && s->shape != shape_of_all(&s->state))
+		return -ESTALE;
+	s->shape = shape_of_all(&s->state);
+	s->filled = true;
+	return 0;
+}
+
+static int run(struct pv_scan *s, const char **why)
+{
+	pthread_t thread;
+	int ends[2], rc;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES); /* or what is allowed */
+	s->reader.fd = ends[0];
+	s->out = ends[1];
+	rc = -pthread_create(&thread, NULL, save, s);
+	if (rc < 0) {
+		close(ends[0]);
+		close(ends[1]);
+		return rc;
+	}
+	rc = take_stream(s, why);
+	close(ends[0]); /* before the wait: it may be writing still */
+	pthread_join(thread, NULL);
+	return rc;
+}
+
+int pv_scan_run(struct pv_scan *s, pv_changed_fn *changed, void *arg,
+		uint64_t *left)
+{
+	const char *why = NULL;
+	int rc;
+
+	s->changed = changed;
+	s->arg = arg;
+	s->left = 0;
+	if (xc_domain_pause(s->host->xc, s->domid))
+		return -errno;
+	rc = run(s, &why);
+	if (xc_domain_unpause(s->host->xc, s->domid) && rc == 0)
+		rc = -errno;
+	*left = s->left;
+	if (rc < 0 && rc != -ESTALE)
+		log_error("domain %u: reading it through libxenguest: %s (%s)",
+			  s->domid, why ? why : strerror(-rc),
+			  xen_host_why(s->host).text);
+	return rc;
+}
+
+/* --- giving it on ----------------------------------------------------------
+ */
+
+static bool is_special(uint8_t type)
+{
+	return type != PV_PAGE_ORDINARY && type != PV_PAGE_NONE;
+}
+
+size_t pv_scan_state(const struct pv_scan *s, uint8_t *to, size_t room)
+{
+	struct cursor c = cursor_over(to, room), count;
+	uint32_t special = 0;
+
+	count = c;
+	cursor_put_u32(&c, 0);
+	cursor_put_u32(&c, 0);
+	for (uint64_t pfn = 0; pfn <= s->max_pfn; pfn++) {
+		if (!is_special(s->types[pfn]))
+			continue;
+		cursor_put_u64(&c, pv_entry(pfn, s->types[pfn]));
+		special++;
+	}
+	cursor_put_bytes(&c, s->state.bytes, s->state.used);
+	cursor_put_u32(&count, special);
+	return c.bad || count.bad ? 0 : room - cursor_left(&c);
+}
+
+void pv_scan_write_header(const struct pv_scan *s, struct pv_writer *w)
+{
+	pv_write(w, s->header, sizeof(s->header));
+	pv_write(w, s->fixed.bytes, s->fixed.used);
+}
+
+int pv_scan_write_pages(const struct pv_scan *s, struct pv_writer *w,
+			bool (*stop)(void *arg), void *arg)
+{
+	struct pv_page p;
+
+	for (p.pfn = 0; p.pfn <= s->max_pfn; p.pfn++) {
+		p.type = s->types[p.pfn];
+		if (p.pfn % PV_BATCH == 0 && stop(arg))
+			return -ECANCELED;
+		if (p.type == PV_PAGE_NONE)
+			continue;
+		p.bytes = s->pages + p.pfn * PAGE_BYTES;
+		pv_write_page(w, &p);
+	}
+	return pv_writer_flush(w);
+}
+
+void pv_scan_write_state(const struct pv_scan *s, struct pv_writer *w)
+{
+	pv_write(w, s->state.bytes, s->state.used);
+}
