@@ -241,6 +241,14 @@ static int take_kind(struct xen_devices *d, bool vif)
 	return rc;
 }
 
+static void note_gone(struct xen_devices *d, const struct xen_device *v)
+{
+	if (d->gone_count == XEN_GONE_MAX)
+		memmove(d->gone[0], d->gone[1],
+			sizeof(d->gone[0]) * --d->gone_count);
+	memcpy(d->gone[d->gone_count++], v->front, sizeof(v->front));
+}
+
 static void drop_gone(struct xen_devices *d)
 {
 	size_t kept = 0;
@@ -248,6 +256,7 @@ static void drop_gone(struct xen_devices *d)
 	for (size_t i = 0; i < d->count; i++) {
 		if (!d->list[i].found) {
 			unwatch(d, &d->list[i]);
+			note_gone(d, &d->list[i]);
 			d->connections++;
 		} else {
 			d->list[kept++] = d->list[i];

@@ -17,15 +17,15 @@
 
 #include "resume/xen/host.h"
 
-enum { XEN_BACKEND_BYTES = 160 };
+enum { XEN_BACKEND_BYTES = 160, XEN_FRONTEND_BYTES = 64, XEN_GONE_MAX = 16 };
 
 struct xen_device {
 	bool vif;   /* else a vbd */
 	bool cdrom; /* which an HVM guest's blkfront leaves alone */
 	int devid;
-	unsigned int serial; /* in the tokens of its watches */
-	char name[24];	     /* "vif 0", for the log */
-	char front[64];	     /* folders in xenstore */
+	unsigned int serial;		/* in the tokens of its watches */
+	char name[24];			/* "vif 0", for the log */
+	char front[XEN_FRONTEND_BYTES]; /* folders in xenstore */
 	char back[XEN_BACKEND_BYTES];
 	int front_state,
 		back_state;	    /* as last read; 0: there is no such node */
@@ -44,6 +44,10 @@ struct xen_devices {
 	uint32_t domid;
 	struct xen_device *list;
 	size_t count, capacity;
+	/* Frontends' folders of devices that went; the last of them. */
+	char gone[XEN_GONE_MAX][XEN_FRONTEND_BYTES];
+	size_t gone_count;
+	bool forgotten; /* xenstored has, what the guest was to be told */
 	unsigned int serials;
 	/* Grows when a frontend connects or is not so any more, or goes. */
 	unsigned int connections;

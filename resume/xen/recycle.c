@@ -154,6 +154,7 @@ int xen_devices_recycle(struct xen_devices *d)
 
 	if (rc < 0)
 		return rc;
+	d->forgotten = true; /* by the time it runs */
 	for (size_t i = 0; i < d->count; i++)
 		begin(d, &d->list[i], now_us);
 	rc = fault_at(FAULT_SLOW_CLOSING);
@@ -267,10 +268,39 @@ static void tell_of(struct xen_devices *d, struct xen_device *v)
 		log_debug("domain %u: told of %s once more", d->domid, v->name);
 }
 
+static bool is_there(const struct xen_devices *d, const char *front)
+{
+	for (size_t i = 0; i < d->count; i++)
+		if (!strcmp(d->list[i].front, front))
+			return true;
+	return false;
+}
+
+/*
+ * Linux looks whether a node of its devices is there whenever it is told of one
+ * (xenbus_dev_changed()); this one comes and goes.  Where it is the only one of
+ * its kind its folder goes too, as libxl has it.
+ */
+static void tell_of_end(struct xen_devices *d, char *front)
+{
+	AUTO_FREE char **others = NULL;
+	unsigned int n = 0;
+
+	if (is_there(d, front) || !xs_mkdir(d->xs, XBT_NULL, front))
+		return;
+	xs_rm(d->xs, XBT_NULL, front);
+	log_debug("domain %u: told of the end of %s once more", d->domid,
+		  front);
+	*strrchr(front, '/') = '\0';
+	others = xs_directory(d->xs, XBT_NULL, front, &n);
+	if (others && !n)
+		xs_rm(d->xs, XBT_NULL, front);
+}
+
 /*
  * xenstored forgets what it had to tell a guest whose connection is made anew,
- * as a slow resume does, and Linux lists its devices at boot only
- * (xenbus_dev_changed()): one attached in a pause would stay unknown to it.
+ * as a slow resume does, and Linux lists its devices at boot only: one attached
+ * in a pause would stay unknown to it, and one detached known.
  */
 static void announce(struct xen_devices *d)
 {
@@ -282,6 +312,9 @@ static void announce(struct xen_devices *d)
 		v->announced = true;
 		tell_of(d, v);
 	}
+	while (d->forgotten && d->gone_count)
+		tell_of_end(d, d->gone[--d->gone_count]);
+	d->forgotten = false;
 }
 
 /* Time alone makes one that waits not be expected any more. */

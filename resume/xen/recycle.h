@@ -30,8 +30,8 @@ int xen_devices_reconnect(struct xen_devices *d);
 bool xen_devices_connected(const struct xen_devices *d);
 /*
  * The guest runs: waits for that, and tells it once more of devices that it has
- * not begun to connect.  -ETIMEDOUT, -ECANCELED once cancel_fd (which may be
- * -1) can be read.
+ * not begun to connect, and of those that went.  -ETIMEDOUT, -ECANCELED once
+ * cancel_fd (which may be -1) can be read.
  */
 int xen_devices_await(struct xen_devices *d, uint64_t end_us, int cancel_fd);
 /*
