@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "resume/xen/note.h"
 #include "resume/xen/pv/note.h"
+#include "resume/xen/pv/save.h"
 
 static int check_suspends(struct guest_source *s, struct guest_error *err)
 {
@@ -147,12 +148,12 @@ static int check_pv(struct guest_source *s, struct guest_error *err)
 {
 	if (!s->pv)
 		return 0;
-	if (!s->manner.full_scan) {
+	if (!s->manner.full_scan && !pv_save_can_track(s->host)) {
 		guest_error_set(err,
-				"%s is a PV guest: what it writes is not"
-				" tracked; use --full-scan, which reads all"
-				" of its memory in each checkpoint and keeps"
-				" a copy of it",
+				"%s is a PV guest, and this Xen cannot track"
+				" what it writes: use --full-scan, which reads"
+				" all of its memory in each checkpoint and"
+				" keeps a copy of it",
 				s->name);
 		return -EOPNOTSUPP;
 	}
@@ -249,12 +250,17 @@ static int check_cancel(struct guest_source *s, struct guest_error *err)
 	return -EOPNOTSUPP;
 }
 
-int xen_able(struct guest_source *s, bool held, struct guest_error *err)
+int xen_able_kind(struct guest_source *s, struct guest_error *err)
 {
 	int rc = check_emulated(s, err);
 
-	if (rc == 0)
-		rc = check_pv(s, err);
+	return rc < 0 ? rc : check_pv(s, err);
+}
+
+int xen_able(struct guest_source *s, bool held, struct guest_error *err)
+{
+	int rc = xen_able_kind(s, err);
+
 	if (rc < 0)
 		return rc;
 	if (s->manner.ask == GUEST_ASK_TOOLSTACK) {

@@ -14,6 +14,8 @@
  * -EOPNOTSUPP: not in this manner; each with a sentence in `err`.
  */
 int xen_able(struct guest_source *s, bool held, struct guest_error *err);
+/* The part of it that the kind of guest decides, whatever its state is. */
+int xen_able_kind(struct guest_source *s, struct guest_error *err);
 
 /*
  * Whether it has drivers for Xen, to which Xen is to bring events: a guest says

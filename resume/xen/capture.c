@@ -74,7 +74,8 @@ int xen_source_prepare(struct guest_source *s)
 
 	xen_source_release(s);
 	if (s->pv)
-		return pv_scan_open(s->domid, s->max_gfn, &s->scan);
+		return pv_scan_open(s->domid, s->max_gfn, !s->manner.full_scan,
+				    &s->scan);
 	rc = xen_memory_open(s->host, s->domid, PROT_READ, s->max_gfn,
 			     &s->memory);
 	if (rc == 0)

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "resume/xen/able.h"
+#include "resume/xen/pv/save.h"
 #include "resume/xen/source.h"
 
 #define MODEL_US UINT64_C(2000000)
@@ -104,6 +105,12 @@ static enum guest_ask say_ask(const struct report *r)
 	return GUEST_ASK_AUTO;
 }
 
+/* Xen would say that it writes nothing. */
+static bool scanned(const struct report *r)
+{
+	return r->s->pv && !pv_save_can_track(r->s->host);
+}
+
 static bool say_resume(const struct report *r, enum guest_ask ask,
 		       enum guest_resume resume)
 {
@@ -112,7 +119,7 @@ static bool say_resume(const struct report *r, enum guest_ask ask,
 
 	r->s->manner = (struct guest_manner){ .ask = ask,
 					      .resume = resume,
-					      .full_scan = r->s->pv };
+					      .full_scan = scanned(r) };
 	r->s->fast_safe = true;
 	can = xen_able(r->s, r->held, &err) == 0;
 	say(r, can, resume == GUEST_RESUME_FAST ? "resume fast" : "resume slow",
@@ -152,7 +159,7 @@ static void say_memory(const struct report *r)
 {
 	struct xen_state st;
 
-	if (!r->s->pv || xen_query(r->s->host, r->s->domid, &st) < 0)
+	if (!scanned(r) || xen_query(r->s->host, r->s->domid, &st) < 0)
 		return;
 	say(r, true, "memory",
 	    "not tracked: all of it is read in each checkpoint, and a copy of"
@@ -167,7 +174,7 @@ static void say_protection(const struct report *r, enum guest_ask ask,
 	    !slow && !fast		 ? "not possible"
 	    : ask == GUEST_ASK_TOOLSTACK ? "with --suspend=toolstack"
 					   " --resume=fast"
-	    : r->s->pv			 ? "with --full-scan --resume=fast"
+	    : scanned(r)		 ? "with --full-scan --resume=fast"
 	    : slow && fast ? "with --resume=slow (the default) or fast"
 	    : slow	   ? "with --resume=slow (the default)"
 			   : "with --resume=fast");

@@ -115,6 +115,9 @@ static int resume_if_suspended(const struct left *l)
 		return rc;
 	if (st.status == GUEST_GONE)
 		return -ENOENT;
+	/* It was being read (pv_scan_run()). */
+	if (st.status == GUEST_SUSPENDED && !st.hvm && st.paused)
+		xc_domain_unpause(l->host->xc, l->domid);
 	if (is(l->mark, XEN_MARK_RESET) ||
 	    (is(l->mark, XEN_MARK_SLOW) && st.status == GUEST_RUNNING))
 		rc = resume_slow(l, st.paused);
@@ -126,9 +129,6 @@ static int resume_if_suspended(const struct left *l)
 		rc = xen_resume_fast(l->host, l->domid);
 	else
 		rc = resume_slow(l, false);
-	/* It was being read (pv_scan_run()). */
-	if (rc == 0 && !st.hvm && st.paused)
-		xc_domain_unpause(l->host->xc, l->domid);
 	return rc < 0 ? rc : 1;
 }
 

@@ -239,6 +239,8 @@ static int xen_open(const char *words, const char *run_dir,
 	rc = check_standby(s, err);
 	if (rc == 0)
 		rc = clear_leftover(s, &held);
+	if (rc == 0)
+		rc = xen_able_kind(s, err);
 	/* One that another colod holds may be suspended at the moment. */
 	if (rc == 0 && !held)
 		rc = check_running(s, err);

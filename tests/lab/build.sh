@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes what the two-host Xen lab boots, into the cache folder:
 #
-#	xen.elf		the hypervisor
+#	xen.elf		the hypervisor; xen-shadow.elf: see shadow-xen.sh
 #	kernel/		Debian's kernel, of dom0 and of the guest, and its modules
 #	headers/	what modules for it are built with
 #	colod-guest.ko	the guest module (resume/guest-linux)
@@ -22,16 +22,21 @@ lab_top=$(cd "$lab_src/../.." && pwd)
 
 lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	xen-netback loop bridge virtio_pci virtio_net virtio_console
-	virtio_blk ifb
+	virtio_blk ifb tun
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
-# Of a guest with an emulated disk.
-lab_ide_modules="ata_piix sd_mod"
+# Of a guest with an emulated disk and network card.
+lab_emulated_modules="ata_piix sd_mod e1000"
 # What guests there are: pvh, pv, hvm, or pure, which is an HVM guest that knows
 # nothing of Xen.
 lab_type=${COLOD_LAB_TYPE:-pvh}
+# Debian's hypervisor, or xen-shadow, which can track what PV guests write.
+lab_hypervisor=${COLOD_LAB_HYPERVISOR:-xen}
 lab_model=/usr/libexec/xen-qemu-system-i386
 lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
 	libxl-save-helper"
+
+# shellcheck source-path=SCRIPTDIR
+. "$lab_src/shadow-xen.sh"
 
 # Its guests have a device model.
 lab_emulates() { [ "$lab_type" = hvm ] || [ "$lab_type" = pure ]; }
@@ -145,7 +150,7 @@ lab_build_kernel() {
 	[ -e "$cache/kernel/vmlinuz" ] || lab_fetch_kernel || return
 	# A cache of an older lab lacks a module; without a network it does as it is.
 	[ "$(cat "$cache/kernel/wanted" 2>/dev/null)" = \
-		"$lab_modules $lab_ide_modules" ] ||
+		"$lab_modules $lab_emulated_modules" ] ||
 		(lab_fetch_kernel) || [ -e "$cache/kernel/version" ]
 }
 
@@ -172,7 +177,7 @@ lab_fetch_kernel() {
 	cp "$work/all/lib/modules/$kernel"/modules.{order,builtin}* \
 		"$work/kernel/lib/modules/$kernel/"
 	depmod -b "$work/kernel" "$kernel" || return
-	echo "$lab_modules $lab_ide_modules" >"$work/kernel/wanted"
+	echo "$lab_modules $lab_emulated_modules" >"$work/kernel/wanted"
 	echo "$kernel" >"$work/kernel/version"
 	rm -rf "$cache/kernel"
 	mv "$work/kernel" "$cache/kernel"
@@ -259,7 +264,7 @@ lab_unpack_kernel() {	# bzImage, ELF
 
 lab_copy_modules() {	# from, kernel version, to
 	local m f
-	for m in $lab_modules $lab_ide_modules xen-blkfront xen-netfront; do
+	for m in $lab_modules $lab_emulated_modules xen-blkfront xen-netfront; do
 		modprobe -d "$1" -S "$2" --show-depends "$m" |
 			awk '$1 == "insmod" { print $2 }'
 	done | sort -u | while read -r f; do
@@ -297,10 +302,10 @@ lab_pack() {	# root, archive
 }
 
 # Numbered in the order in which they can be loaded.
-lab_copy_ide() {	# folder
+lab_copy_emulated() {	# folder
 	local m f n=10
 	mkdir "$1"
-	for m in $lab_ide_modules; do
+	for m in $lab_emulated_modules; do
 		modprobe -d "$cache/kernel" -S "$(cat "$cache/kernel/version")" \
 			--show-depends "$m" | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' | while read -r f; do
@@ -321,7 +326,7 @@ lab_build_guest() {
 	find "$cache/kernel/lib" \( -name xen-blkfront.ko -o \
 		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
 	[ ${#modules[@]} -eq 0 ] || cp "${modules[@]}" "$root/modules/"
-	lab_copy_ide "$root/modules/ide" || return
+	lab_copy_emulated "$root/modules/emulated" || return
 	cp "$cache/bin/"{guest-check,guest-order,numbered} "$root/bin/"
 	install -m 755 "$lab_src/guest-init" "$root/init"
 	for how in poweroff reboot; do
@@ -383,6 +388,7 @@ lab_build_hvm() {
 	for f in "${xen_bin%/bin}/boot/hvmloader" \
 		/usr/share/seabios/bios-256k.bin \
 		/usr/share/qemu/{linuxboot,linuxboot_dma,kvmvapic,pvh}.bin \
+		/usr/lib/ipxe/qemu/efi-e1000.rom \
 		/usr/share/qemu/keymaps/en-us; do
 		mkdir -p "$root${f%/*}"
 		cp -L "$f" "$root$f" || return
@@ -431,6 +437,7 @@ lab_build() {
 			lab_build_guest && lab_build_dom0 &&
 			lab_build_colod || exit
 		! lab_emulates || lab_build_hvm || exit
+		[ "$lab_hypervisor" = xen ] || lab_build_shadow || exit
 		lab_fresh "$cache/xen.elf" "$xen_gz" ||
 			gunzip -c "$xen_gz" >"$cache/xen.elf"
 	) 9>"$cache/lock"

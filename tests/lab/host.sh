@@ -34,7 +34,8 @@ lab_up() {
 	# has been built meanwhile.
 	cat "$cache/dom0.cpio" "$cache/colod.cpio" >"$lab_dir/initrd"
 	! lab_emulates || cat "$cache/hvm.cpio" >>"$lab_dir/initrd"
-	cp "$cache/xen.elf" "$cache/kernel/vmlinux" "$lab_dir/" || return
+	cp "$cache/$lab_hypervisor.elf" "$lab_dir/xen.elf" || return
+	cp "$cache/kernel/vmlinux" "$lab_dir/" || return
 	truncate -s 4M "$lab_dir/shared.img" || return
 	"$cache/bin/wire" "$lab_dir/ports" 2>"$lab_dir/wire.err" &
 	echo $! >"$lab_dir/wire.pid"

@@ -303,8 +303,8 @@ log_dirty() {
 guest_vcpus=1
 guest_memory=128
 guest_vif=yes		# or empty: no network
-[ "$lab_type" != pure ] || guest_vif=""
 guest_disk=own		# or shared, the one both hosts see; or empty: none
+guest_backend=kernel	# of that disk; or qemu, in an HVM guest's device model
 # Its witness, guest-check: MiB, pages rewritten a second, microseconds a turn.
 # With 16, 500 and 8000 it took seven tenths of an emulated processor that was
 # slow, with these three.
@@ -312,7 +312,7 @@ check_mib=8 check_rate=200 check_turn=${COLOD_LAB_TURN:-25000}
 guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
 
 guest_config() {
-	local target=/guest/disk.img words kernel=vmlinux type=$lab_type
+	local target=/guest/disk.img words kernel=vmlinux type=$lab_type vif disk
 	words="console=hvc0 quiet loglevel=2 mitigations=off"
 	case $lab_type in
 	# What is not there is not looked for: the guest was up 7 s earlier.
@@ -346,12 +346,17 @@ guest_config() {
 	END
 	[ "$lab_type" != pure ] || cat <<-END
 		xen_platform_pci=0
-		disk=["format=raw,vdev=hda,access=rw,backendtype=qdisk,target=$target"]
 	END
-	[ -z "$guest_vif" ] || echo \
-		'vif=["type=vif,mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"]'
-	[ -z "$guest_disk" ] || [ "$lab_type" = pure ] || echo \
-		"disk=[\"format=raw,vdev=xvda,access=rw,script=lab-disk,target=$target\"]"
+	vif="type=vif,"
+	[ "$lab_type" != pure ] || vif="type=ioemu,model=e1000,"
+	vif+="mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"
+	[ -z "$guest_vif" ] || echo "vif=[\"$vif\"]"
+	disk="script=lab-disk"
+	[ "$guest_backend" != qemu ] || disk="backendtype=qdisk"
+	disk+=",format=raw,access=rw,vdev=xvda"
+	[ "$lab_type" != pure ] ||
+		disk="backendtype=qdisk,format=raw,access=rw,vdev=hda"
+	[ -z "$guest_disk" ] || echo "disk=[\"$disk,target=$target\"]"
 }
 
 # Where a guest's console is, below its folder in xenstore.

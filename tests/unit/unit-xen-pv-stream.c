@@ -228,6 +228,69 @@ static void headers(void **state)
 	}
 }
 
+/* The state of a checkpoint: two types, then records of these kinds. */
+static uint32_t put_state(uint8_t *to, size_t room, const uint32_t *kinds,
+			  size_t count)
+{
+	struct cursor c = cursor_over(to, room);
+
+	cursor_put_u32(&c, 2);
+	cursor_put_u32(&c, 0);
+	cursor_put_u64(&c, pv_entry(7, 0x9));
+	cursor_put_u64(&c, pv_entry(MAX_PFN, 0xc));
+	for (size_t i = 0; i < count; i++)
+		memset(record_put(&c, (enum wire_record)kinds[i], 13), 1, 13);
+	return (uint32_t)(room - cursor_left(&c));
+}
+
+static int read_state(const uint8_t *bytes, uint32_t length, uint8_t *types)
+{
+	const struct record body = { .body = bytes, .length = length };
+	const uint8_t *records;
+	size_t left;
+
+	return pv_state_read(&body, MAX_PFN, types, &records, &left);
+}
+
+static void a_state_is_whole_or_refused(void **state)
+{
+	static const uint32_t kinds[] = { PV_SHARED_INFO, PV_VCPU_BASIC };
+	uint8_t bytes[200], types[MAX_PFN + 1];
+	uint32_t length = put_state(bytes, sizeof(bytes), kinds, 2);
+
+	(void)state;
+	assert_int_equal(read_state(bytes, length, types), 0);
+	assert_int_equal(types[7], 0x9);
+	assert_int_equal(types[8], PV_PAGE_ORDINARY);
+	assert_int_equal(types[MAX_PFN], 0xc);
+	for (uint32_t n = 0; n < length; n++)
+		assert_int_equal(read_state(bytes, n, types), -EPROTO);
+}
+
+static void a_state_with_what_does_not_belong_there(void **state)
+{
+	static const uint32_t others[] = { PV_END, PV_PAGE_DATA, PV_INFO,
+					   PV_CHECKPOINT, 0x80000001 };
+	uint8_t bytes[200], types[MAX_PFN + 1];
+	uint32_t kinds[2] = { PV_VCPU_BASIC }, length;
+	uint64_t entry = htole64(pv_entry(MAX_PFN + 1, 0));
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		kinds[1] = others[i];
+		length = put_state(bytes, sizeof(bytes), kinds, 2);
+		assert_int_equal(read_state(bytes, length, types), -EPROTO);
+	}
+	/* No vCPU at all. */
+	kinds[0] = PV_TSC_INFO;
+	length = put_state(bytes, sizeof(bytes), kinds, 1);
+	assert_int_equal(read_state(bytes, length, types), -EPROTO);
+	kinds[0] = PV_VCPU_BASIC;
+	length = put_state(bytes, sizeof(bytes), kinds, 1);
+	memcpy(bytes + 16, &entry, sizeof(entry));
+	assert_int_equal(read_state(bytes, length, types), -EPROTO);
+}
+
 static void which_record_is_what(void **state)
 {
 	(void)state;
@@ -251,6 +314,8 @@ int main(void)
 						open_file, close_file),
 		cmocka_unit_test(pages_that_are_malformed),
 		cmocka_unit_test_setup_teardown(headers, open_file, close_file),
+		cmocka_unit_test(a_state_is_whole_or_refused),
+		cmocka_unit_test(a_state_with_what_does_not_belong_there),
 		cmocka_unit_test(which_record_is_what),
 	};
 

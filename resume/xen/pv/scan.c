@@ -2,35 +2,32 @@
 /*
  * Scanning a suspended PV domain (see scan.h).
  *
- * The happy path: libxenguest writes all of the domain into a pipe, from a
- * thread of its own, as for a save that is not live; the records are taken
- * apart here as they come, and each page compared with the copy.  Page tables
- * come translated to the guest's own frame numbers, so equal bytes mean that
- * nothing changed.
- * Failure modes: the domain does not stay suspended, or libxenguest fails; the
- * pipe ends before its END record then.
+ * The happy path: libxenguest writes the domain into a pipe (save.h), and its
+ * records are taken apart here as they come.
+ *   - Whole, as for a save that is not live: each page is compared with the
+ *     copy.  Page tables come translated to the guest's own frame numbers, so
+ *     equal bytes mean that nothing changed.
+ *   - Tracked: what comes was written to.  The copy holds only what did not fit
+ *     into an epoch, until it does.
+ * Failure modes: the domain does not stay suspended, or libxenguest fails: the
+ * pipe ends too soon then.
  */
 #include "config.h"
 
 #include "resume/xen/pv/scan.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#include <xenguest.h>
-
-#include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "resume/xen/pv/save.h"
 
 enum {
 	PAGE_BYTES = 4096,
-	PIPE_BYTES = 1 << 20,
 	STATE_MAX = 1 << 20,  /* records of a checkpoint */
 	STATIC_MAX = 1 << 20, /* records before the first page */
 };
@@ -51,7 +48,11 @@ struct pv_scan {
 	struct pv_reader reader;
 	uint8_t header[PV_HEADER_BYTES];
 	struct records fixed, state;
-	int out; /* the pipe's end for libxenguest */
+	/* Of one that is tracked: */
+	bool tracked;
+	struct pv_save *save;
+	uint8_t *waits; /* a bit for each page of the copy that was left */
+	struct pv_writer *image; /* while that is sent */
 	/* Of the scan under way: */
 	pv_changed_fn *changed;
 	void *arg;
@@ -63,7 +64,8 @@ static size_t copy_bytes(const struct pv_scan *s)
 	return (s->max_pfn + 1) * PAGE_BYTES;
 }
 
-int pv_scan_open(uint32_t domid, uint64_t max_pfn, struct pv_scan **out)
+int pv_scan_open(uint32_t domid, uint64_t max_pfn, bool tracked,
+		 struct pv_scan **out)
 {
 	struct pv_scan *s = memory_zeroed(sizeof(*s));
 	int rc;
@@ -72,6 +74,8 @@ int pv_scan_open(uint32_t domid, uint64_t max_pfn, struct pv_scan **out)
 		return -ENOMEM;
 	s->domid = domid;
 	s->max_pfn = max_pfn;
+	s->tracked = tracked;
+	s->waits = memory_touched(max_pfn / 8 + 1);
 	s->fixed.capacity = STATIC_MAX;
 	s->fixed.bytes = memory_touched(STATIC_MAX);
 	s->state.capacity = STATE_MAX;
@@ -85,7 +89,8 @@ int pv_scan_open(uint32_t domid, uint64_t max_pfn, struct pv_scan **out)
 	if (s->pages == MAP_FAILED)
 		s->pages = NULL;
 	rc = pv_reader_init(&s->reader, -1);
-	if (!s->fixed.bytes || !s->state.bytes || !s->types || !s->pages)
+	if (!s->fixed.bytes || !s->state.bytes || !s->types || !s->pages ||
+	    !s->waits)
 		rc = -ENOMEM;
 	if (rc == 0)
 		rc = xen_host_open(&s->host, NULL);
@@ -102,41 +107,22 @@ void pv_scan_close(struct pv_scan *s)
 {
 	if (!s)
 		return;
+	pv_scan_stop(s);
 	xen_host_close(s->host);
 	pv_reader_fini(&s->reader);
 	if (s->pages)
 		munmap(s->pages, copy_bytes(s));
 	free(s->types);
+	free(s->waits);
 	free(s->fixed.bytes);
 	free(s->state.bytes);
 	free(s);
 }
 
-/* --- libxenguest's side -------------------------------------------------- */
-
-/*
- * It is suspended already, and libxenguest looks for itself.  Paused besides
- * (pv_scan_run()), or a page table that cannot be translated would be left out
- * without a word (Xen, normalise_pagetable()).
- */
-static int is_suspended(void *arg)
+void pv_scan_stop(struct pv_scan *s)
 {
-	(void)arg;
-	return 1;
-}
-
-static void *save(void *arg)
-{
-	struct pv_scan *s = arg;
-	struct save_callbacks callbacks = { .suspend = is_suspended,
-					    .data = s };
-
-	/* What it returns says less than the END record that came or did not.
-	 */
-	xc_domain_save(s->host->xc, s->out, s->domid, 0, &callbacks,
-		       XC_STREAM_PLAIN, -1);
-	close(s->out);
-	return NULL;
+	pv_save_end(s->save);
+	s->save = NULL;
 }
 
 /* --- taking it apart ------------------------------------------------------ */
@@ -194,6 +180,34 @@ static uint64_t shape_of_all(const struct records *all)
 	return shape;
 }
 
+/* Offers a page; one that does not fit stays in the copy. */
+static void offer(struct pv_scan *s, const struct pv_page *p)
+{
+	uint8_t *waits = &s->waits[p->pfn / 8], bit = 1U << p->pfn % 8;
+
+	if (s->changed(s->arg, p)) {
+		*waits &= (uint8_t)~bit;
+		return;
+	}
+	if (p->bytes != s->pages + p->pfn * PAGE_BYTES)
+		memcpy(s->pages + p->pfn * PAGE_BYTES, p->bytes, PAGE_BYTES);
+	*waits |= bit;
+}
+
+/* Of one that is tracked: it was written to. */
+static int take_written(struct pv_scan *s, const struct pv_page *p)
+{
+	if (s->image)
+		pv_write_page(s->image, p);
+	if (!p->bytes)
+		return 0;
+	s->types[p->pfn] = p->type;
+	if (s->image)
+		return pv_writer_error(s->image);
+	offer(s, p);
+	return 0;
+}
+
 static int take_page(void *arg, const struct pv_page *p)
 {
 	struct pv_scan *s = arg;
@@ -202,6 +216,8 @@ static int take_page(void *arg, const struct pv_page *p)
 
 	if (s->filled && !p->bytes != (*type == PV_PAGE_NONE))
 		return -ESTALE;
+	if (s->tracked)
+		return take_written(s, p);
 	if (!p->bytes ||
 	    (p->type == *type && !memcmp(copy, p->bytes, PAGE_BYTES)))
 		return 0;
@@ -220,7 +236,7 @@ static int take_record(struct pv_scan *s, const struct record *r,
 {
 	int rc;
 
-	if (r->type == PV_END)
+	if (r->type == (s->tracked ? PV_CHECKPOINT : PV_END))
 		return 1;
 	if (r->type == PV_PAGE_DATA) {
 		rc = pv_each_page(r, s->max_pfn, take_page, s);
@@ -230,22 +246,23 @@ static int take_record(struct pv_scan *s, const struct record *r,
 	}
 	if (pv_record_is_state(r->type))
 		return keep(&s->state, r);
-	if (pv_record_is_static(r->type))
+	if (pv_record_is_static(r->type)) {
+		if (s->image)
+			pv_write_record(s->image, r->type, r->body, r->length);
 		return s->filled ? check_static(s, r) : keep(&s->fixed, r);
+	}
 	if (r->type == PV_VERIFY || r->type >> 31)
 		return 0;
 	*why = "it has a record that colod does not know";
 	return -EPROTO;
 }
 
-static int take_stream(struct pv_scan *s, const char **why)
+static int take_records(struct pv_scan *s, const char **why)
 {
 	struct record r;
-	int rc = pv_read_header(&s->reader, s->header, why);
+	int rc = 0;
 
 	s->state.used = 0;
-	if (!s->filled)
-		s->fixed.used = 0;
 	while (rc == 0) {
 		rc = pv_read_record(&s->reader, &r, why);
 		if (rc == 0)
@@ -260,25 +277,60 @@ static int take_stream(struct pv_scan *s, const char **why)
 	return 0;
 }
 
-static int run(struct pv_scan *s, const char **why)
+static int scan_whole(struct pv_scan *s, const char **why)
 {
-	pthread_t thread;
-	int ends[2], rc;
+	int rc = pv_save_whole(s->host, s->domid, &s->save);
 
-	if (pipe2(ends, O_CLOEXEC))
-		return -errno;
-	fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES); /* or what is allowed */
-	s->reader.fd = ends[0];
-	s->out = ends[1];
-	rc = -pthread_create(&thread, NULL, save, s);
-	if (rc < 0) {
-		close(ends[0]);
-		close(ends[1]);
+	if (rc < 0)
 		return rc;
+	s->reader.fd = pv_save_fd(s->save);
+	if (!s->filled)
+		s->fixed.used = 0;
+	rc = fault_at(FAULT_MID_CAPTURE);
+	if (rc == 0)
+		rc = pv_read_header(&s->reader, s->header, why);
+	if (rc == 0)
+		rc = take_records(s, why);
+	pv_scan_stop(s);
+	return rc;
+}
+
+/* What did not fit before goes behind what was written since. */
+static void offer_waiting(struct pv_scan *s)
+{
+	struct pv_page p;
+
+	for (p.pfn = 0; p.pfn <= s->max_pfn; p.pfn++) {
+		if (!(s->waits[p.pfn / 8] >> p.pfn % 8 & 1))
+			continue;
+		p.type = s->types[p.pfn];
+		p.bytes = s->pages + p.pfn * PAGE_BYTES;
+		offer(s, &p);
+		s->left += s->waits[p.pfn / 8] >> p.pfn % 8 & 1;
 	}
-	rc = take_stream(s, why);
-	close(ends[0]); /* before the wait: it may be writing still */
-	pthread_join(thread, NULL);
+}
+
+static int scan_written(struct pv_scan *s, const char **why)
+{
+	int rc = s->save ? pv_save_next(s->save) : -EINVAL, taken;
+
+	if (rc == 0)
+		rc = fault_at(FAULT_MID_CAPTURE);
+	if (rc == 0)
+		rc = take_records(s, why);
+	if (rc == 0)
+		offer_waiting(s);
+	taken = s->save ? pv_save_taken(s->save) : 0;
+	return rc < 0 ? rc : taken;
+}
+
+static int failed(struct pv_scan *s, int rc, const char *why)
+{
+	pv_scan_stop(s);
+	if (rc != -ESTALE)
+		log_error("domain %u: reading it through libxenguest: %s (%s)",
+			  s->domid, why ? why : strerror(-rc),
+			  xen_host_why(s->host).text);
 	return rc;
 }
 
@@ -291,17 +343,30 @@ int pv_scan_run(struct pv_scan *s, pv_changed_fn *changed, void *arg,
 	s->changed = changed;
 	s->arg = arg;
 	s->left = 0;
-	if (xc_domain_pause(s->host->xc, s->domid))
-		return -errno;
-	rc = run(s, &why);
-	if (xc_domain_unpause(s->host->xc, s->domid) && rc == 0)
-		rc = -errno;
+	rc = s->tracked ? scan_written(s, &why) : scan_whole(s, &why);
 	*left = s->left;
-	if (rc < 0 && rc != -ESTALE)
-		log_error("domain %u: reading it through libxenguest: %s (%s)",
-			  s->domid, why ? why : strerror(-rc),
-			  xen_host_why(s->host).text);
-	return rc;
+	return rc < 0 ? failed(s, rc, why) : 0;
+}
+
+int pv_scan_live(struct pv_scan *s, struct pv_writer *w,
+		 int (*suspend)(void *arg), void *arg)
+{
+	const char *why = NULL;
+	int rc = pv_save_tracked(s->host, s->domid, suspend, arg, &s->save);
+
+	if (rc < 0)
+		return rc;
+	s->reader.fd = pv_save_fd(s->save);
+	s->image = w;
+	rc = pv_read_header(&s->reader, s->header, &why);
+	if (rc == 0)
+		pv_write(w, s->header, sizeof(s->header));
+	if (rc == 0)
+		rc = take_records(s, &why);
+	s->image = NULL;
+	if (rc == 0)
+		rc = pv_save_taken(s->save);
+	return rc < 0 ? failed(s, rc, why) : 0;
 }
 
 /* --- giving it on ----------------------------------------------------------

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All of a suspended PV domain compared with what the standby has of it.
+ * What of a suspended PV domain is not as the standby has it.
  *
- * The copy is as large as the guest's memory.  It costs that, and each scan the
- * reading of all of it, on any Xen: log-dirty mode for PV guests wants a
- * hypervisor with shadow paging, which distributions leave out.
+ * Tracked by Xen, where that was built with shadow paging; or all of it is read
+ * and compared with a copy, which is as large as the guest's memory.  One
+ * thread at a time, but for the thread of save.h.
  */
 #ifndef RESUME_XEN_PV_SCAN_H
 #define RESUME_XEN_PV_SCAN_H
@@ -14,9 +14,20 @@
 
 struct pv_scan;
 
-/* With an empty copy: the first scan finds every page changed. */
-int pv_scan_open(uint32_t domid, uint64_t max_pfn, struct pv_scan **out);
+/* With an empty copy: a first scan of the whole finds every page changed. */
+int pv_scan_open(uint32_t domid, uint64_t max_pfn, bool tracked,
+		 struct pv_scan **out);
 void pv_scan_close(struct pv_scan *s); /* NULL is fine */
+/* Ends what libxenguest is about; no scan of a tracked domain after it. */
+void pv_scan_stop(struct pv_scan *s);
+
+/*
+ * Tracked: before the first scan writes an image up to, and without, its last
+ * CHECKPOINT and what of the state stands before that.  `suspend' as for
+ * pv_save_tracked(); the domain is left suspended.
+ */
+int pv_scan_live(struct pv_scan *s, struct pv_writer *w,
+		 int (*suspend)(void *arg), void *arg);
 
 /* A page that is not as in the copy.  false: it does not fit, and stays so. */
 typedef bool pv_changed_fn(void *arg, const struct pv_page *p);

@@ -3,10 +3,12 @@
  * A PV domain as source (see source.h).
  *
  * The happy path:
- *   - image: suspended once to copy all of it, which runs on while that copy
- *     is sent; suspended again, what changed meanwhile follows, and it is left
- *     suspended.  It is libxenguest's stream with two checkpoints and an end;
- *   - capture: all of it is compared with the copy (scan.h).
+ *   - image, tracked: libxenguest's own live save up to its first checkpoint,
+ *     with an end behind it;
+ *   - image, by a full scan: suspended once to copy all of it, which runs on
+ *     while that copy is sent; suspended again, what changed meanwhile follows.
+ *     A stream with two checkpoints and an end;
+ *   - capture: scan.h.
  * Failure modes: the reader leaves or `cancel' comes, seen between batches of
  * pages; the guest is resumed.
  */
@@ -19,7 +21,6 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/log.h"
 #include "resume/xen/pv/scan.h"
 #include "stream/records.h"
@@ -51,6 +52,11 @@ static int suspend(struct guest_source *s)
 
 	s->pv_pages = s->state.tot_pages;
 	return rc;
+}
+
+static int suspend_it(void *arg)
+{
+	return suspend(arg);
 }
 
 static int copy_all(struct guest_source *s)
@@ -89,10 +95,26 @@ static int write_rest(struct guest_source *s, struct pv_writer *w)
 	return pv_writer_flush(w);
 }
 
+static int write_tracked(struct guest_source *s, struct pv_writer *w)
+{
+	int rc = pv_scan_live(s->scan, w, suspend_it, s);
+
+	if (rc < 0)
+		return rc;
+	end_checkpoint(s, w);
+	pv_write_record(w, PV_END, NULL, 0);
+	return pv_writer_flush(w);
+}
+
 static int write_image(struct guest_source *s, struct pv_writer *w)
 {
 	int rc;
 
+	if (!s->manner.full_scan)
+		return write_tracked(s, w);
+	rc = copy_all(s);
+	if (rc < 0)
+		return rc;
 	pv_scan_write_header(s->scan, w);
 	rc = pv_scan_write_pages(s->scan, w, is_cancelled, s);
 	if (rc < 0)
@@ -111,9 +133,7 @@ int xen_pv_send_image(struct guest_source *s, int fd, struct guest_error *err)
 		s->image_fd = s->cancelled ? -1 : fd;
 		pthread_mutex_unlock(&s->lock);
 		xen_source_mark(s, XEN_MARK_IDLE);
-		rc = s->image_fd < 0 ? -ECANCELED : copy_all(s);
-		if (rc == 0)
-			rc = write_image(s, w);
+		rc = s->image_fd < 0 ? -ECANCELED : write_image(s, w);
 		pthread_mutex_lock(&s->lock);
 		s->image_fd = -1;
 		pthread_mutex_unlock(&s->lock);
@@ -121,6 +141,8 @@ int xen_pv_send_image(struct guest_source *s, int fd, struct guest_error *err)
 	pv_writer_free(w);
 	if (rc == 0)
 		return 0;
+	if (s->scan)
+		pv_scan_stop(s->scan); /* it may be about to suspend it */
 	xen_source_resume(s);
 	if (xen_source_cancelled(s))
 		rc = -ECANCELED;
@@ -196,8 +218,6 @@ int xen_pv_capture(struct guest_source *s, struct epoch *e)
 	e->page_count = 0;
 	rc = pv_scan_run(s->scan, into_epoch, e, &left);
 	t1 = clock_now_us();
-	if (rc == 0)
-		rc = fault_at(FAULT_MID_CAPTURE);
 	if (rc == 0)
 		rc = put_state(s, e);
 	if (rc == 0)

@@ -163,6 +163,52 @@ int pv_each_page(const struct record *rec, uint64_t max_pfn,
 	return rc < 0 ? rc : 0;
 }
 
+/* --- a checkpoint's state ----------------------------------------------- */
+
+static int read_types(struct cursor *c, uint64_t max_pfn, uint8_t *types)
+{
+	uint32_t count = cursor_get_u32(c);
+	uint64_t entry;
+
+	cursor_get_u32(c);
+	memset(types, PV_PAGE_ORDINARY, max_pfn + 1);
+	for (uint32_t i = 0; i < count && !c->bad; i++) {
+		entry = cursor_get_u64(c);
+		if (pv_entry_pfn(entry) > max_pfn ||
+		    !pv_type_has_bytes(pv_entry_type(entry)))
+			return -EPROTO;
+		types[pv_entry_pfn(entry)] = pv_entry_type(entry);
+	}
+	return c->bad ? -EPROTO : 0;
+}
+
+static int check_records(struct cursor c)
+{
+	bool vcpu = false;
+	struct record r;
+	int more;
+
+	while ((more = record_next(&c, &r)) > 0) {
+		if (!pv_record_is_state(r.type))
+			return -EPROTO;
+		vcpu = vcpu || r.type == PV_VCPU_BASIC;
+	}
+	return more < 0 || !vcpu ? -EPROTO : 0;
+}
+
+int pv_state_read(const struct record *body, uint64_t max_pfn, uint8_t *types,
+		  const uint8_t **records, size_t *length)
+{
+	struct cursor c = cursor_over(body->body, body->length);
+	int rc = read_types(&c, max_pfn, types);
+
+	if (rc == 0)
+		rc = check_records(c);
+	*records = c.at;
+	*length = cursor_left(&c);
+	return rc;
+}
+
 /* --- writing ------------------------------------------------------------ */
 
 struct pv_writer {
@@ -253,6 +299,11 @@ void pv_write_record(struct pv_writer *w, uint32_t type, const void *body,
 	write_head(w, type, length);
 	write_whole(w, body, length);
 	write_whole(w, zeroes, -length & 7);
+}
+
+int pv_writer_error(const struct pv_writer *w)
+{
+	return w->err;
 }
 
 int pv_writer_flush(struct pv_writer *w)

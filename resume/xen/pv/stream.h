@@ -103,6 +103,14 @@ int pv_each_page(const struct record *rec, uint64_t max_pfn,
 		 int (*page)(void *arg, const struct pv_page *p), void *arg);
 
 /*
+ * Takes the body of WIRE_RECORD_COLOD_PV apart: types[0..max_pfn] become those
+ * of the pages, *records are libxenguest's, of the vCPUs and the like, checked
+ * one by one.  -EPROTO: it is not whole, or has what does not belong there.
+ */
+int pv_state_read(const struct record *body, uint64_t max_pfn, uint8_t *types,
+		  const uint8_t **records, size_t *length);
+
+/*
  * Writing to a descriptor, pages in batches.  An error sticks and is what
  * pv_writer_flush() returns.
  */
@@ -117,5 +125,6 @@ void pv_write_record(struct pv_writer *w, uint32_t type, const void *body,
 		     uint32_t length);
 /* Pages that wait first.  0 or the first error. */
 int pv_writer_flush(struct pv_writer *w);
+int pv_writer_error(const struct pv_writer *w); /* so far */
 
 #endif

@@ -270,39 +270,6 @@ void pv_twin_close(struct pv_twin *t)
 /* --- epochs ------------------------------------------------------------------
  */
 
-/* What WIRE_RECORD_COLOD_PV begins with; *c is left at libxenguest's records.
- */
-static int take_types(struct pv_twin *t, struct cursor *c)
-{
-	uint32_t count = cursor_get_u32(c);
-	uint64_t entry;
-
-	cursor_get_u32(c);
-	memset(t->types, PV_PAGE_ORDINARY, t->max_pfn + 1);
-	for (uint32_t i = 0; i < count && !c->bad; i++) {
-		entry = cursor_get_u64(c);
-		if (pv_entry_pfn(entry) > t->max_pfn ||
-		    !pv_type_has_bytes(pv_entry_type(entry)))
-			return -EPROTO;
-		t->types[pv_entry_pfn(entry)] = pv_entry_type(entry);
-	}
-	return c->bad ? -EPROTO : 0;
-}
-
-static int check_state(struct cursor c)
-{
-	bool vcpu = false;
-	struct record r;
-	int more;
-
-	while ((more = record_next(&c, &r)) > 0) {
-		if (!pv_record_is_state(r.type))
-			return -EPROTO;
-		vcpu = vcpu || r.type == PV_VCPU_BASIC;
-	}
-	return more < 0 || !vcpu ? -EPROTO : 0;
-}
-
 static int write_page(void *arg, uint64_t gfn, const uint8_t *bytes)
 {
 	static const uint8_t zeroes[WIRE_PAGE_BYTES];
@@ -318,21 +285,19 @@ static int write_page(void *arg, uint64_t gfn, const uint8_t *bytes)
 
 int pv_twin_apply(struct pv_twin *t, const struct store *epoch)
 {
+	const uint8_t *records;
 	struct record state;
-	struct cursor c;
+	size_t length;
 	int rc;
 
 	if (!store_record(epoch, WIRE_RECORD_COLOD_PV, &state))
 		return -EPROTO;
-	c = cursor_over(state.body, state.length);
-	rc = take_types(t, &c);
-	if (rc == 0)
-		rc = check_state(c);
+	rc = pv_state_read(&state, t->max_pfn, t->types, &records, &length);
 	/* Nothing was passed on so far. */
 	if (rc == 0)
 		rc = store_each_page(epoch, write_page, t);
 	if (rc < 0)
 		return rc;
-	pv_write(t->writer, c.at, cursor_left(&c));
+	pv_write(t->writer, records, length);
 	return write_checkpoint(t);
 }
