@@ -7,9 +7,8 @@
  *     know of it, and the return code of a call they have not made would go
  *     into their registers;
  *   - with a device model, it must be resumed fast;
- *   - a PV guest must be resumed fast, and be scanned as a whole: log-dirty
- * mode for it wants a hypervisor with shadow paging, and on one without it
- * CLEAN succeeds with nothing dirty;
+ *   - a PV guest must be scanned as a whole unless Xen has shadow paging, for
+ *     without that log-dirty mode says that nothing is dirty;
  *   - resumed fast, its kernel must say by its SUSPEND_CANCEL note that it
  *     carries on.  Nothing in Xen checks this.
  * Guest's worker thread, before protection begins.
@@ -31,6 +30,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "resume/xen/note.h"
+#include "resume/xen/pv/again.h"
 #include "resume/xen/pv/note.h"
 #include "resume/xen/pv/save.h"
 
@@ -159,11 +159,7 @@ static int check_pv(struct guest_source *s, struct guest_error *err)
 	}
 	if (s->manner.resume == GUEST_RESUME_FAST)
 		return 0;
-	guest_error_set(err,
-			"%s is a PV guest, which cannot be resumed slowly in"
-			" place yet: use --resume=fast",
-			s->name);
-	return -EOPNOTSUPP;
+	return xen_pv_slow_can(s->host, s->domid, s->name, err);
 }
 
 static bool chunk_has_note(const struct xen_memory *m, size_t chunk)

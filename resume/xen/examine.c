@@ -170,14 +170,16 @@ static void say_memory(const struct report *r)
 static void say_protection(const struct report *r, enum guest_ask ask,
 			   bool slow, bool fast)
 {
-	say(r, slow || fast, "protection",
-	    !slow && !fast		 ? "not possible"
-	    : ask == GUEST_ASK_TOOLSTACK ? "with --suspend=toolstack"
-					   " --resume=fast"
-	    : scanned(r)		 ? "with --full-scan --resume=fast"
-	    : slow && fast ? "with --resume=slow (the default) or fast"
-	    : slow	   ? "with --resume=slow (the default)"
-			   : "with --resume=fast");
+	if (!slow && !fast)
+		say(r, false, "protection", "not possible");
+	else if (ask == GUEST_ASK_TOOLSTACK)
+		say(r, true, "protection",
+		    "with --suspend=toolstack --resume=fast");
+	else
+		say(r, true, "protection", "with %s--resume=%s%s",
+		    scanned(r) ? "--full-scan and " : "",
+		    slow ? "slow (the default)" : "fast",
+		    slow && fast ? " or fast" : "");
 }
 
 int xen_examine(const char *words, guest_fact_fn *fact, void *arg,

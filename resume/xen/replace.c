@@ -3,6 +3,10 @@
  * Replacing a device through libxl (see replace.h).  It is added as the
  * domain's configuration has it: what libxl lists of a device that is there
  * lacks, for one, a disk's format.  The guest's worker thread, or the rescue.
+ *
+ * libxl waits ten seconds for a backend to close, calls it an error that one
+ * without a driver does not, and takes the device away all the same: so whether
+ * the old one has gone is left to the adding of the new.
  */
 #include "config.h"
 
@@ -30,10 +34,8 @@ static int swap_disk(struct xen_host *h, uint32_t domid,
 
 	if (!disk)
 		return -ENODEV;
-	return libxl_device_disk_destroy(h->ctx, domid, listed, NULL) ||
-			       libxl_device_disk_add(h->ctx, domid, disk, NULL)
-		       ? -EIO
-		       : 0;
+	libxl_device_disk_destroy(h->ctx, domid, listed, NULL);
+	return libxl_device_disk_add(h->ctx, domid, disk, NULL) ? -EIO : 0;
 }
 
 /* libxl numbers disks itself; it tells only of one that is there. */
@@ -68,10 +70,8 @@ static int replace_nic(struct xen_host *h, uint32_t domid,
 			nic = &config->nics[i];
 	if (!nic)
 		return -ENODEV;
-	return libxl_device_nic_destroy(h->ctx, domid, nic, NULL) ||
-			       libxl_device_nic_add(h->ctx, domid, nic, NULL)
-		       ? -EIO
-		       : 0;
+	libxl_device_nic_destroy(h->ctx, domid, nic, NULL);
+	return libxl_device_nic_add(h->ctx, domid, nic, NULL) ? -EIO : 0;
 }
 
 int xen_device_replace(struct xen_host *h, uint32_t domid, bool vif, int devid)

@@ -116,8 +116,9 @@ static int resume_if_suspended(const struct left *l)
 	if (st.status == GUEST_GONE)
 		return -ENOENT;
 	/* It was being read (pv_scan_run()). */
-	if (st.status == GUEST_SUSPENDED && !st.hvm && st.paused)
-		xc_domain_unpause(l->host->xc, l->domid);
+	if (st.status == GUEST_SUSPENDED && !st.hvm && st.paused &&
+	    xc_domain_unpause(l->host->xc, l->domid) == 0)
+		st.paused = false;
 	if (is(l->mark, XEN_MARK_RESET) ||
 	    (is(l->mark, XEN_MARK_SLOW) && st.status == GUEST_RUNNING))
 		rc = resume_slow(l, st.paused);

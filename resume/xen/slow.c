@@ -45,6 +45,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "resume/xen/cure.h"
+#include "resume/xen/pv/again.h"
 #include "resume/xen/recycle.h"
 #include "resume/xen/source.h"
 
@@ -66,6 +67,7 @@ int xen_slow_open(struct xen_host *h, uint32_t domid, const char *holder,
 		  struct guest_source *source, struct xen_slow **out)
 {
 	struct xen_slow *w = calloc(1, sizeof(*w));
+	struct xen_state st;
 	int rc;
 
 	if (!w)
@@ -75,14 +77,11 @@ int xen_slow_open(struct xen_host *h, uint32_t domid, const char *holder,
 	w->source = source;
 	snprintf(w->holder, sizeof(w->holder), "%s", holder);
 	w->store_domid = find_store_domid(h);
-	/* A PV domain has none, and is only looked after its devices here. */
-	if (source && source->pv)
-		rc = 0;
-	else
-		rc = xc_hvm_param_get(h->xc, domid, HVM_PARAM_STORE_PFN,
-				      &w->store_gfn)
-			     ? -errno
-			     : 0;
+	rc = xen_query(h, domid, &st);
+	w->pv = !st.hvm;
+	if (rc == 0 && !w->pv &&
+	    xc_hvm_param_get(h->xc, domid, HVM_PARAM_STORE_PFN, &w->store_gfn))
+		rc = -errno;
 	if (rc == 0)
 		rc = xen_devices_open(h, domid, &w->devices);
 	if (rc == 0)
@@ -193,6 +192,13 @@ static int pause_once(struct xen_slow *w)
 	return 0;
 }
 
+static int soft_reset(struct xen_slow *w)
+{
+	if (w->pv)
+		return xen_pv_reset(w->host, w->domid);
+	return xc_domain_soft_reset(w->host->xc, w->domid) ? -errno : 0;
+}
+
 static int reset(struct xen_slow *w)
 {
 	uint64_t start_us = clock_now_us();
@@ -208,8 +214,8 @@ static int reset(struct xen_slow *w)
 		rc = pause_once(w);
 	if (rc == 0)
 		rc = fault_at(FAULT_SLOW_PAUSED);
-	if (rc == 0 && xc_domain_soft_reset(w->host->xc, w->domid))
-		rc = -errno;
+	if (rc == 0)
+		rc = soft_reset(w);
 	w->phases.reset_us = clock_now_us() - start_us;
 	if (rc == 0) {
 		w->unannounced = true;
@@ -226,8 +232,43 @@ static int new_port(struct xen_slow *w, uint32_t remote, int param,
 	if (n < 0)
 		return -errno;
 	*port = (unsigned int)n;
+	if (w->pv) /* set_ports() */
+		return 0;
 	if (xc_hvm_param_set(w->host->xc, w->domid, (uint32_t)param, *port))
 		return -errno;
+	return 0;
+}
+
+static int write_port(struct xen_slow *w, const char *node, unsigned int port)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", port);
+	return xen_node_write(w->host, w->domid, node, text);
+}
+
+static int write_ports(struct xen_slow *w)
+{
+	/* xenconsoled watches its node. */
+	int rc = write_port(w, "console/port", w->console_port);
+
+	return rc < 0 ? rc : write_port(w, "store/port", w->store_port);
+}
+
+/* Nothing says what they are once it runs, so they are told at once. */
+static int set_ports(struct xen_slow *w)
+{
+	int rc = xen_pv_set_ports(w->host, w->domid, w->store_port,
+				  w->console_port, &w->store_gfn);
+
+	return rc < 0 ? rc : write_ports(w);
+}
+
+static int unpause(struct xen_slow *w)
+{
+	if (xc_domain_unpause(w->host->xc, w->domid))
+		return -errno;
+	w->paused = false;
 	return 0;
 }
 
@@ -243,6 +284,8 @@ static int wake(struct xen_slow *w)
 	/* libxl puts a console nowhere else. */
 	if (rc == 0)
 		rc = new_port(w, 0, HVM_PARAM_CONSOLE_EVTCHN, &w->console_port);
+	if (rc == 0 && w->pv)
+		rc = set_ports(w);
 	if (rc == 0)
 		rc = fault_at(FAULT_SLOW_PORTS);
 	/* Before it runs: xenstored empties the ring of one it knows. */
@@ -253,10 +296,10 @@ static int wake(struct xen_slow *w)
 		w->unannounced = false;
 		rc = fault_at(FAULT_SLOW_INTRODUCED);
 	}
-	if (rc == 0 && xc_domain_unpause(w->host->xc, w->domid))
-		rc = -errno;
+	if (rc == 0 && w->pv)
+		rc = xen_pv_resume(w->host, w->domid);
 	if (rc == 0)
-		w->paused = false;
+		rc = unpause(w);
 	w->phases.channels_us = clock_now_us() - start_us;
 	if (rc == 0)
 		rc = fault_at(FAULT_SLOW_UNPAUSED);
@@ -275,27 +318,21 @@ static int known_port(struct xen_slow *w, int param, unsigned int *port)
 	return 0;
 }
 
-static int write_port(struct xen_slow *w, const char *node, unsigned int port)
+static int tell_ports(struct xen_slow *w)
 {
-	char text[16];
-
-	snprintf(text, sizeof(text), "%u", port);
-	return xen_node_write(w->host, w->domid, node, text);
-}
-
-/* It runs: what remains to be told of its ports. */
-static int tell(struct xen_slow *w)
-{
-	struct xs_handle *xs = w->host->xs;
 	int rc = known_port(w, HVM_PARAM_STORE_EVTCHN, &w->store_port);
 
 	if (rc == 0)
 		rc = known_port(w, HVM_PARAM_CONSOLE_EVTCHN, &w->console_port);
-	/* xenconsoled watches its node. */
-	if (rc == 0)
-		rc = write_port(w, "console/port", w->console_port);
-	if (rc == 0)
-		rc = write_port(w, "store/port", w->store_port);
+	return rc < 0 ? rc : write_ports(w);
+}
+
+/* It runs: what remains to be told of it. */
+static int tell(struct xen_slow *w)
+{
+	struct xs_handle *xs = w->host->xs;
+	int rc = w->pv ? 0 : tell_ports(w);
+
 	if (rc == 0)
 		rc = fault_at(FAULT_SLOW_PORTS_TOLD);
 	/* Else xenstored goes on taking it for one that has shut down. */
@@ -353,7 +390,7 @@ static int attempt(struct xen_slow *w)
 		st.paused = rc == 0;
 	}
 	if (rc == 0 && st.paused && w->paused)
-		rc = wake(w);
+		rc = w->pv ? unpause(w) : wake(w);
 	return rc < 0 ? rc : tell(w);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The slow resume of a suspended PVH domain, in place: it wakes with return
- * code 0 and sets up everything anew, its devices too.
+ * code 0 and sets up everything anew, its devices too.  Of a PV domain likewise
+ * (pv/again.h).
  *
  * Whoever resumes opens one of these, while the guest runs where it can: the
  * source (then with `source` set) and the rescue.  One thread at a time.
@@ -27,6 +28,7 @@ struct xen_slow {
 	struct xen_drain *drain;
 	struct xen_hold *hold; /* or NULL, of a rescue */
 	struct xen_loss told;  /* what the log said last; no queues: nothing */
+	bool pv;
 	uint64_t store_gfn;
 	uint32_t store_domid; /* where xenstored runs */
 	bool begun;	      /* something of the recipe is done */
