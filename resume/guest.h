@@ -276,7 +276,8 @@ struct guest_standby_ops {
 
 	/*
 	 * Builds the paused twin from `d` and the image read from `fd`, with
-	 * all its devices, so that nothing is created at activation.  Removes
+	 * all its devices, so that nothing is created at activation (but for
+	 * what libxl makes of a PV domain only then).  Removes
 	 * first what an earlier colod left behind under the standby's name.
 	 * Ends early where `fd` is shut down.
 	 * `d` stays the caller's.  -EALREADY: this very guest (by its uuid)

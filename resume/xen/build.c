@@ -31,6 +31,7 @@
 #include "resume/xen/incoming.h"
 #include "resume/xen/lead.h"
 #include "resume/xen/lifecycle.h"
+#include "resume/xen/pv/stream.h"
 
 /* Whether this is a twin that never ran and whose colod is no more. */
 static bool is_stale_twin(struct xen_host *h, uint32_t domid, const char *name)
@@ -238,14 +239,23 @@ static int restore_emulated(struct guest_standby *s,
 	return rc;
 }
 
-static int restore_pv(struct guest_standby *s, libxl_domain_config *config,
-		      int fd, struct guest_error *err)
+static int restore_pv(struct guest_standby *s, uint64_t ram_bytes,
+		      libxl_domain_config *config, int fd,
+		      struct guest_error *err)
 {
-	int rc = pv_twin_build(config, s->max_gfn, fd, &s->pv, err);
+	int rc;
 
-	if (rc == 0)
-		rc = xen_find(s->host, s->twin, &s->domid);
+	if (!pv_max_pfn_sane(s->max_gfn, ram_bytes / WIRE_PAGE_BYTES)) {
+		guest_error_set(err, "%s has too little memory for its size",
+				s->name);
+		return -EPROTO;
+	}
+	rc = pv_twin_build(config, s->max_gfn, fd, &s->pv, err);
+	if (rc < 0)
+		return rc;
+	rc = xen_find(s->host, s->twin, &s->domid);
 	if (rc < 0) {
+		guest_error_set(err, "%s: libxl has not made it", s->twin);
 		pv_twin_close(s->pv);
 		s->pv = NULL;
 	}
@@ -281,7 +291,7 @@ static int build(struct guest_standby *s, const struct guest_description *d,
 		return rc;
 	rc = make_config(s, d, &config, err);
 	if (rc == 0 && d->kind == WIRE_GUEST_XEN_PV)
-		rc = restore_pv(s, &config, fd, err);
+		rc = restore_pv(s, d->ram_bytes, &config, fd, err);
 	else if (rc == 0)
 		rc = s->emulated ? restore_emulated(s, &config, fd, err)
 				 : restore(s, &config, fd, err);

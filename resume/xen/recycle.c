@@ -247,6 +247,14 @@ static bool is_ready(const struct xen_devices *d, const struct xen_device *v)
 	return is_back(v) && !is_coming(d, v);
 }
 
+static bool all_back(const struct xen_devices *d)
+{
+	for (size_t i = 0; i < d->count; i++)
+		if (!is_back(&d->list[i]))
+			return false;
+	return true;
+}
+
 bool xen_devices_connected(const struct xen_devices *d)
 {
 	for (size_t i = 0; i < d->count; i++)
@@ -278,23 +286,15 @@ static bool is_there(const struct xen_devices *d, const char *front)
 
 /*
  * Linux looks whether a node of its devices is there whenever it is told of one
- * (xenbus_dev_changed()); this one comes and goes.  Where it is the only one of
- * its kind its folder goes too, as libxl has it.
+ * (xenbus_dev_changed()); this one comes and goes.
  */
-static void tell_of_end(struct xen_devices *d, char *front)
+static void tell_of_end(struct xen_devices *d, const char *front)
 {
-	AUTO_FREE char **others = NULL;
-	unsigned int n = 0;
-
 	if (is_there(d, front) || !xs_mkdir(d->xs, XBT_NULL, front))
 		return;
 	xs_rm(d->xs, XBT_NULL, front);
 	log_debug("domain %u: told of the end of %s once more", d->domid,
 		  front);
-	*strrchr(front, '/') = '\0';
-	others = xs_directory(d->xs, XBT_NULL, front, &n);
-	if (others && !n)
-		xs_rm(d->xs, XBT_NULL, front);
 }
 
 /*
@@ -333,7 +333,9 @@ int xen_devices_await(struct xen_devices *d, uint64_t end_us, int cancel_fd)
 	int rc = xen_devices_update(d);
 
 	for (;;) {
-		announce(d);
+		/* One that is back shows that the guest hears again. */
+		if (all_back(d))
+			announce(d);
 		if (rc < 0 || xen_devices_connected(d))
 			return rc;
 		if (clock_now_us() >= end_us)

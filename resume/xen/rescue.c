@@ -115,8 +115,9 @@ static int resume_if_suspended(const struct left *l)
 		return rc;
 	if (st.status == GUEST_GONE)
 		return -ENOENT;
-	/* It was being read (pv_scan_run()). */
+	/* It was being read (pv/save.h). */
 	if (st.status == GUEST_SUSPENDED && !st.hvm && st.paused &&
+	    is(l->mark, XEN_MARK_ASKED) &&
 	    xc_domain_unpause(l->host->xc, l->domid) == 0)
 		st.paused = false;
 	if (is(l->mark, XEN_MARK_RESET) ||

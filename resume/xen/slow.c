@@ -373,6 +373,7 @@ static int attempt(struct xen_slow *w)
 	if (rc < 0)
 		return rc;
 	if (st.status == GUEST_SUSPENDED) {
+		w->paused = w->paused && st.paused; /* or somebody let it go */
 		rc = recycle(w);
 		if (rc == 0)
 			rc = reset(w);

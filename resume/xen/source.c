@@ -24,6 +24,7 @@
 #include "resume/xen/kind.h"
 #include "resume/xen/lifecycle.h"
 #include "resume/xen/pv/source.h"
+#include "resume/xen/pv/stream.h"
 
 /* A guest connects anew within a second, an emulated one within some. */
 #define LET_GO_US UINT64_C(5000000)
@@ -175,11 +176,20 @@ static int find(struct guest_source *s, const char *words,
 static int find_max_gfn(struct guest_source *s, struct guest_error *err)
 {
 	xen_pfn_t max_gfn = 0;
+	struct xen_state st;
 
 	if (xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
 		return -errno;
 	if (max_gfn > WIRE_GFN_MAX) {
 		guest_error_set(err, "%s has memory above 16 TiB", s->name);
+		return -ENOTSUP;
+	}
+	if (s->pv && (xen_query(s->host, s->domid, &st) < 0 ||
+		      !pv_max_pfn_sane(max_gfn, st.tot_pages))) {
+		guest_error_set(err,
+				"%s says that it has memory at %#llx, which"
+				" cannot be",
+				s->name, (unsigned long long)max_gfn << 12);
 		return -ENOTSUP;
 	}
 	s->max_gfn = max_gfn;

@@ -200,6 +200,8 @@ static int xen_activate(struct guest_standby *s, struct guest_error *err)
 					  s->devices_bytes, err)
 	     : s->pv	 ? pv_twin_complete(s->pv, err)
 			 : 0;
+	/* Of a PV domain nothing is left then. */
+	s->broken = rc < 0 && s->pv;
 	if (rc < 0)
 		return rc;
 	fault = fault_at(FAULT_MID_ACTIVATE);

@@ -17,11 +17,14 @@
 #include "resume/xen/pv/again.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include <xen/version.h>
 #include <xenguest.h>
+
+#include "base/cleanup.h"
 
 enum { KNOWN_MAJOR = 4, KNOWN_MINOR = 17, WIDTH_64 = 8 };
 
@@ -91,6 +94,17 @@ static int check_frames(struct xen_host *h, uint32_t domid,
 		       : 0;
 }
 
+/* xenstored must be told of the machine frame that it was told of first. */
+static int find_store(struct xen_host *h, uint32_t domid, uint64_t *store_gfn)
+{
+	AUTO_FREE char *text = xen_node_read(h, domid, "store/ring-ref");
+
+	if (!text)
+		return -ENOENT;
+	*store_gfn = strtoull(text, NULL, 10);
+	return 0;
+}
+
 int xen_pv_set_ports(struct xen_host *h, uint32_t domid, unsigned int store,
 		     unsigned int console, uint64_t *store_gfn)
 {
@@ -111,10 +125,9 @@ int xen_pv_set_ports(struct xen_host *h, uint32_t domid, unsigned int store,
 	if (rc == 0) {
 		si->store_evtchn = store;
 		si->console.domU.evtchn = console;
-		*store_gfn = si->store_mfn;
 	}
 	xenforeignmemory_unmap(h->fm, si, 1);
-	return rc;
+	return rc < 0 ? rc : find_store(h, domid, store_gfn);
 }
 
 int xen_pv_resume(struct xen_host *h, uint32_t domid)

@@ -35,6 +35,7 @@ struct pv_save {
 	sem_t go; /* for the next checkpoint */
 	atomic_bool end;
 	atomic_bool paused;
+	atomic_int suspended; /* what the first suspend returned */
 };
 
 static int pause_it(struct pv_save *s)
@@ -68,11 +69,16 @@ static int suspend_first(void *arg)
 {
 	struct pv_save *s = arg;
 	int (*suspend)(void *arg) = s->suspend;
+	int rc;
 
 	if (!suspend)
 		return 1;
 	s->suspend = NULL;
-	return suspend(s->arg) == 0 && pause_it(s) == 0;
+	rc = suspend(s->arg);
+	if (rc == 0)
+		rc = pause_it(s);
+	atomic_store(&s->suspended, rc);
+	return rc == 0;
 }
 
 /* Resuming is the engine's. */
@@ -202,6 +208,11 @@ int pv_save_taken(struct pv_save *s)
 int pv_save_fd(const struct pv_save *s)
 {
 	return s->in;
+}
+
+int pv_save_suspended(const struct pv_save *s)
+{
+	return atomic_load(&s->suspended);
 }
 
 void pv_save_end(struct pv_save *s)

@@ -28,6 +28,8 @@ int pv_save_next(struct pv_save *s);
 int pv_save_taken(struct pv_save *s);
 
 int pv_save_fd(const struct pv_save *s);
+/* What `suspend' returned. */
+int pv_save_suspended(const struct pv_save *s);
 /* Breaks off what is under way.  Nothing is tracked any more.  NULL is fine. */
 void pv_save_end(struct pv_save *s);
 

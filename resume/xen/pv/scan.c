@@ -37,14 +37,20 @@ struct records {
 	size_t used, capacity;
 };
 
+/* Of a 64-bit guest's shared_info; of another something that stays as it is. */
+struct frames {
+	uint64_t max_pfn, p2m_cr3, p2m_vaddr, p2m_generation;
+};
+
 struct pv_scan {
-	struct xen_host *host; /* libxenguest's thread's own */
+	struct xen_host *host; /* libxenguest's thread uses it while it reads */
 	uint32_t domid;
 	uint64_t max_pfn;
 	uint8_t *pages; /* the copy */
 	uint8_t *types; /* of its pages; PV_PAGE_NONE: there is none */
 	bool filled;	/* by a first scan */
 	uint64_t shape; /* of the state then */
+	struct frames frames;
 	struct pv_reader reader;
 	uint8_t header[PV_HEADER_BYTES];
 	struct records fixed, state;
@@ -199,9 +205,9 @@ static int take_written(struct pv_scan *s, const struct pv_page *p)
 {
 	if (s->image)
 		pv_write_page(s->image, p);
+	s->types[p->pfn] = p->bytes ? p->type : PV_PAGE_NONE;
 	if (!p->bytes)
 		return 0;
-	s->types[p->pfn] = p->type;
 	if (s->image)
 		return pv_writer_error(s->image);
 	offer(s, p);
@@ -257,6 +263,31 @@ static int take_record(struct pv_scan *s, const struct record *r,
 	return -EPROTO;
 }
 
+/*
+ * Where the guest keeps its list of frames, and whether it changed that: while
+ * a save with checkpoints goes on, libxenguest does not look again.
+ */
+static int check_frames(struct pv_scan *s)
+{
+	struct cursor c = cursor_over(s->state.bytes, s->state.used);
+	struct frames now = { 0 };
+	shared_info_t info;
+	struct record r;
+
+	while (record_next(&c, &r) > 0) {
+		if (r.type != PV_SHARED_INFO || r.length < sizeof(info))
+			continue;
+		memcpy(&info, r.body, sizeof(info));
+		now = (struct frames){ info.arch.max_pfn, info.arch.p2m_cr3,
+				       info.arch.p2m_vaddr,
+				       info.arch.p2m_generation };
+	}
+	if (s->filled && memcmp(&s->frames, &now, sizeof(now)))
+		return -ESTALE;
+	s->frames = now;
+	return 0;
+}
+
 static int take_records(struct pv_scan *s, const char **why)
 {
 	struct record r;
@@ -272,6 +303,9 @@ static int take_records(struct pv_scan *s, const char **why)
 		return rc;
 	if (s->filled && s->shape != shape_of_all(&s->state))
 		return -ESTALE;
+	rc = check_frames(s);
+	if (rc < 0)
+		return rc;
 	s->shape = shape_of_all(&s->state);
 	s->filled = true;
 	return 0;
@@ -299,6 +333,7 @@ static int scan_whole(struct pv_scan *s, const char **why)
 static void offer_waiting(struct pv_scan *s)
 {
 	struct pv_page p;
+	bool any = false;
 
 	for (p.pfn = 0; p.pfn <= s->max_pfn; p.pfn++) {
 		if (!(s->waits[p.pfn / 8] >> p.pfn % 8 & 1))
@@ -307,7 +342,10 @@ static void offer_waiting(struct pv_scan *s)
 		p.bytes = s->pages + p.pfn * PAGE_BYTES;
 		offer(s, &p);
 		s->left += s->waits[p.pfn / 8] >> p.pfn % 8 & 1;
+		any = true;
 	}
+	if (any && !s->left)
+		madvise(s->pages, copy_bytes(s), MADV_DONTNEED);
 }
 
 static int scan_written(struct pv_scan *s, const char **why)
@@ -324,9 +362,12 @@ static int scan_written(struct pv_scan *s, const char **why)
 	return rc < 0 ? rc : taken;
 }
 
+/* What libxenguest says of an end that comes too soon is in its log. */
 static int failed(struct pv_scan *s, int rc, const char *why)
 {
 	pv_scan_stop(s);
+	if (rc == -EPIPE)
+		rc = -EIO;
 	if (rc != -ESTALE)
 		log_error("domain %u: reading it through libxenguest: %s (%s)",
 			  s->domid, why ? why : strerror(-rc),
@@ -364,6 +405,12 @@ int pv_scan_live(struct pv_scan *s, struct pv_writer *w,
 	if (rc == 0)
 		rc = take_records(s, &why);
 	s->image = NULL;
+	if (pv_writer_error(w) < 0 || pv_save_suspended(s->save) < 0) {
+		rc = pv_writer_error(w) < 0 ? pv_writer_error(w)
+					    : pv_save_suspended(s->save);
+		pv_scan_stop(s);
+		return rc;
+	}
 	if (rc == 0)
 		rc = pv_save_taken(s->save);
 	return rc < 0 ? failed(s, rc, why) : 0;

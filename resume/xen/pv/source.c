@@ -123,26 +123,38 @@ static int write_image(struct guest_source *s, struct pv_writer *w)
 	return write_rest(s, w);
 }
 
-int xen_pv_send_image(struct guest_source *s, int fd, struct guest_error *err)
+static void set_image_fd(struct guest_source *s, int fd)
+{
+	pthread_mutex_lock(&s->lock);
+	s->image_fd = s->cancelled ? -1 : fd;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static int run(struct guest_source *s, int fd)
 {
 	struct pv_writer *w = pv_writer_new(fd);
-	int rc = w ? xen_source_prepare_image(s, err) : -ENOMEM;
+	int rc = -ENOMEM;
 
-	if (rc == 0) {
-		pthread_mutex_lock(&s->lock);
-		s->image_fd = s->cancelled ? -1 : fd;
-		pthread_mutex_unlock(&s->lock);
-		xen_source_mark(s, XEN_MARK_IDLE);
+	set_image_fd(s, fd);
+	if (w)
 		rc = s->image_fd < 0 ? -ECANCELED : write_image(s, w);
-		pthread_mutex_lock(&s->lock);
-		s->image_fd = -1;
-		pthread_mutex_unlock(&s->lock);
-	}
+	set_image_fd(s, -1);
 	pv_writer_free(w);
+	return rc;
+}
+
+int xen_pv_send_image(struct guest_source *s, int fd, struct guest_error *err)
+{
+	int rc = xen_source_prepare_image(s, err);
+
+	/* It suspends the guest in its own way, whose marks are its own. */
+	xen_source_mark(s, XEN_MARK_IDLE);
+	if (rc < 0)
+		return rc;
+	rc = run(s, fd);
 	if (rc == 0)
 		return 0;
-	if (s->scan)
-		pv_scan_stop(s->scan); /* it may be about to suspend it */
+	pv_scan_stop(s->scan); /* it may be about to suspend it */
 	xen_source_resume(s);
 	if (xen_source_cancelled(s))
 		rc = -ECANCELED;

@@ -11,6 +11,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,7 +19,12 @@
 #include "base/memory.h"
 
 /* xg_sr_stream_format.h: the domain header's type, and a page's shift. */
-enum { TYPE_X86_PV = 1, PAGE_SHIFT_4K = 12, PAGE_BYTES = 4096 };
+enum {
+	TYPE_X86_PV = 1,
+	PAGE_SHIFT_4K = 12,
+	PAGE_BYTES = 4096,
+	ROOM_MS = 30000
+};
 
 #define MARKER UINT64_MAX
 #define ID UINT32_C(0x58454e46) /* "XENF", big-endian like all before it */
@@ -234,6 +240,13 @@ void pv_writer_free(struct pv_writer *w)
 	free(w);
 }
 
+static int await_room(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return poll(&p, 1, ROOM_MS) == 0 ? -ETIMEDOUT : 0;
+}
+
 static void write_whole(struct pv_writer *w, const void *bytes, size_t n)
 {
 	const uint8_t *at = bytes;
@@ -241,7 +254,9 @@ static void write_whole(struct pv_writer *w, const void *bytes, size_t n)
 
 	while (n && !w->err) {
 		did = write(w->fd, at, n);
-		if (did < 0 && errno != EINTR)
+		if (did < 0 && errno == EAGAIN)
+			w->err = await_room(w->fd);
+		else if (did < 0 && errno != EINTR)
 			w->err = -errno;
 		if (did > 0) {
 			at += did;

@@ -20,6 +20,7 @@
 
 enum {
 	PV_HEADER_BYTES = 40, /* both headers */
+	PV_TSC_BYTES = 24,    /* of a TSC_INFO */
 	PV_BATCH = 1024,      /* pages of a record, at most (MAX_BATCH_SIZE) */
 	/* The longest record: PAGE_DATA with a full batch. */
 	PV_RECORD_MAX = 8 + PV_BATCH * (8 + 4096),
@@ -62,6 +63,15 @@ struct pv_page {
 };
 
 bool pv_type_has_bytes(uint8_t type);
+
+/*
+ * The guest says itself how far its frame numbers go, and tables as long are
+ * made of that: no further than twice its memory and 4 GiB.
+ */
+static inline bool pv_max_pfn_sane(uint64_t max_pfn, uint64_t pages)
+{
+	return max_pfn <= pages * 2 + (UINT64_C(1) << 20);
+}
 
 /* A page as the stream names it: its number, its type in the top 4 bits. */
 static inline uint64_t pv_entry(uint64_t pfn, uint8_t type)
@@ -112,7 +122,8 @@ int pv_state_read(const struct record *body, uint64_t max_pfn, uint8_t *types,
 
 /*
  * Writing to a descriptor, pages in batches.  An error sticks and is what
- * pv_writer_flush() returns.
+ * pv_writer_flush() returns.  What a descriptor that does not block will not
+ * take within thirty seconds is -ETIMEDOUT.
  */
 struct pv_writer;
 

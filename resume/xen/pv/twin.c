@@ -5,16 +5,18 @@
  * The happy path:
  *   - a thread in which libxl restores, for as long as there is a standby, from
  *     a pipe; the image is checked record by record and passed on;
- *   - an epoch becomes pages, state, and a checkpoint; it has been taken in
- * when libxl has read the record that it wants behind that (libxc writes the
- *     pages first);
+ *   - an epoch becomes pages, state, and a checkpoint.  It has been applied
+ *     when libxenguest reads on behind that, so a record follows that says
+ *     nothing new: the TSC's, forgotten where the stream ends behind it;
  *   - at the end of the pipe libxl completes the domain.
  * Failure modes:
  *   - libxl ends before it is told to: the domain is gone, and every write from
  *     then on fails;
- *   - an end between a checkpoint and the record behind it would make libxl
- * wait for ever (Xen 4.17, datacopier's end of file): the two are one write;
- *   - libxl does not read on: given up after TAKEN_US.
+ *   - an end between a checkpoint and the record that libxl wants behind it
+ *     would make libxl wait for ever (Xen 4.17, datacopier's end of file): the
+ *     two are one write;
+ *   - libxl does not read on: given up after TAKEN_US.  Should it hang for
+ *     good, so does whoever takes the twin away.
  */
 #include "config.h"
 
@@ -51,7 +53,8 @@ struct pv_twin {
 	struct xen_host *host; /* the thread's own */
 	libxl_domain_config config;
 	uint64_t max_pfn;
-	uint8_t *types; /* of the epoch under way */
+	uint8_t *types;		   /* of the epoch under way */
+	uint8_t tsc[PV_TSC_BYTES]; /* the last record of it */
 	struct pv_writer *writer;
 	int in, out; /* the pipe */
 	/* The thread's result, once it has ended. */
@@ -70,7 +73,6 @@ static void *restore(void *arg)
 	libxl_domain_restore_params_init(&params);
 	params.stream_version = 2;
 	params.checkpointed_stream = LIBXL_CHECKPOINTED_STREAM_REMUS;
-	t->domid = (uint32_t)INVALID_DOMID;
 	t->rc = ctx ? libxl_domain_create_restore(ctx, &t->config, &t->domid,
 						  t->in, -1, &params, NULL,
 						  NULL)
@@ -84,6 +86,7 @@ static void *restore(void *arg)
 static void join(struct pv_twin *t)
 {
 	cleanup_fd(&t->out);
+	t->out = -1;
 	if (!t->joined)
 		pthread_join(t->thread, NULL);
 	t->joined = true;
@@ -114,8 +117,15 @@ static int write_checkpoint(struct pv_twin *t)
 	int rc;
 
 	pv_write(t->writer, records, sizeof(records));
+	pv_write_record(t->writer, PV_TSC_INFO, t->tsc, sizeof(t->tsc));
 	rc = pv_writer_flush(t->writer);
 	return rc < 0 ? rc : await_taken(t);
+}
+
+static void note_tsc(struct pv_twin *t, const struct record *r)
+{
+	if (r->type == PV_TSC_INFO && r->length == sizeof(t->tsc))
+		memcpy(t->tsc, r->body, sizeof(t->tsc));
 }
 
 /* --- the image ------------------------------------------------------------ */
@@ -149,6 +159,7 @@ static int pass_record(struct pv_twin *t, const struct record *r,
 		*why = "it has a record that does not belong there";
 		return -EPROTO;
 	}
+	note_tsc(t, r);
 	pv_write_record(t->writer, r->type, r->body, r->length);
 	return pv_writer_flush(t->writer);
 }
@@ -163,10 +174,8 @@ static int pass_image(struct pv_twin *t, int fd, const char **why)
 
 	if (rc == 0)
 		rc = pv_read_header(&in, header, why);
-	if (rc == 0) {
-		pv_write(t->writer, xen_lead, XEN_LEAD_BYTES);
+	if (rc == 0)
 		pv_write(t->writer, header, sizeof(header));
-	}
 	while (rc == 0) {
 		rc = pv_read_record(&in, &r, why);
 		if (rc == 0)
@@ -190,6 +199,7 @@ static int start(struct pv_twin *t)
 	t->in = ends[0];
 	t->out = ends[1];
 	fcntl(t->out, F_SETPIPE_SZ, PIPE_BYTES); /* or what is allowed */
+	fcntl(t->out, F_SETFL, O_NONBLOCK); /* the writer waits, not for ever */
 	t->writer = pv_writer_new(t->out);
 	t->types = memory_touched(t->max_pfn + 1);
 	rc = t->writer && t->types ? xen_host_open(&t->host, NULL) : -ENOMEM;
@@ -197,7 +207,9 @@ static int start(struct pv_twin *t)
 		rc = -pthread_create(&t->thread, NULL, restore, t);
 	if (rc == 0) {
 		t->joined = false;
-		return 0;
+		/* At once: libxl dies of a stream that ends before (lead.h). */
+		pv_write(t->writer, xen_lead, XEN_LEAD_BYTES);
+		return pv_writer_flush(t->writer);
 	}
 	close(t->in);
 	return rc;
@@ -216,6 +228,7 @@ int pv_twin_build(libxl_domain_config *config, uint64_t max_pfn, int fd,
 	libxl_domain_config_init(config);
 	t->max_pfn = max_pfn;
 	t->in = t->out = -1;
+	t->domid = (uint32_t)INVALID_DOMID;
 	t->joined = true; /* there is no thread yet */
 	rc = start(t);
 	if (rc == 0)
@@ -236,6 +249,8 @@ int pv_twin_build(libxl_domain_config *config, uint64_t max_pfn, int fd,
 
 int pv_twin_complete(struct pv_twin *t, struct guest_error *err)
 {
+	if (t->completed)
+		return 0;
 	if (atomic_load(&t->ended)) {
 		guest_error_set(err, "libxl has given the standby up: %s",
 				xen_host_why(t->host).text);
@@ -243,7 +258,9 @@ int pv_twin_complete(struct pv_twin *t, struct guest_error *err)
 	}
 	join(t);
 	if (t->rc) {
-		guest_error_set(err, "libxl could not complete the domain: %s",
+		guest_error_set(err,
+				"libxl could not complete the domain, and has"
+				" taken it away: %s",
 				xen_host_why(t->host).text);
 		return -EIO;
 	}
@@ -286,7 +303,8 @@ static int write_page(void *arg, uint64_t gfn, const uint8_t *bytes)
 int pv_twin_apply(struct pv_twin *t, const struct store *epoch)
 {
 	const uint8_t *records;
-	struct record state;
+	struct record state, r;
+	struct cursor c;
 	size_t length;
 	int rc;
 
@@ -299,5 +317,8 @@ int pv_twin_apply(struct pv_twin *t, const struct store *epoch)
 	if (rc < 0)
 		return rc;
 	pv_write(t->writer, records, length);
+	c = cursor_over(records, length);
+	while (record_next(&c, &r) > 0)
+		note_tsc(t, &r);
 	return write_checkpoint(t);
 }
