@@ -27,6 +27,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/whole.h"
 #include "resume/xen/host.h"
 #include "stream/format.h"
 
@@ -49,22 +50,6 @@ struct xen_incoming {
 	int rc;
 	struct guest_error err;
 };
-
-static int read_whole(int fd, uint8_t *to, size_t bytes)
-{
-	size_t have = 0;
-	ssize_t n;
-
-	while (have < bytes) {
-		n = read(fd, to + have, bytes - have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		have += (size_t)n;
-	}
-	return 0;
-}
 
 /* The image's state, with the version that will read it before it. */
 static int read_state(struct xen_incoming *in, uint32_t domid)

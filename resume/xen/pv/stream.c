@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/whole.h"
 
 /* xg_sr_stream_format.h: the domain header's type, and a page's shift. */
 enum {
@@ -78,24 +79,6 @@ void pv_reader_fini(struct pv_reader *r)
 	r->body = NULL;
 }
 
-static int read_whole(int fd, uint8_t *to, size_t bytes)
-{
-	size_t have = 0;
-	ssize_t n;
-
-	while (have < bytes) {
-		n = read(fd, to + have, bytes - have);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -EPIPE;
-		have += (size_t)n;
-	}
-	return 0;
-}
-
 static int malformed(const char *what, const char **why)
 {
 	*why = what;
@@ -127,7 +110,7 @@ int pv_read_header(struct pv_reader *r, uint8_t header[PV_HEADER_BYTES],
 int pv_read_record(struct pv_reader *r, struct record *rec, const char **why)
 {
 	uint32_t head[2];
-	int rc = read_whole(r->fd, (uint8_t *)head, sizeof(head));
+	int rc = read_whole(r->fd, head, sizeof(head));
 
 	if (rc < 0)
 		return rc;
