@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A PV domain as source: what differs from the others.  The operations are
- * those of struct guest_source_ops.
+ * those of struct guest_source_ops; unlike that of other kinds, its capture
+ * allocates, for libxenguest does.
  */
 #ifndef RESUME_XEN_PV_SOURCE_H
 #define RESUME_XEN_PV_SOURCE_H
