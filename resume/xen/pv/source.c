@@ -81,6 +81,13 @@ static void end_checkpoint(struct guest_source *s, struct pv_writer *w)
 	pv_write_record(w, PV_CHECKPOINT, NULL, 0);
 }
 
+static int end_image(struct guest_source *s, struct pv_writer *w)
+{
+	end_checkpoint(s, w);
+	pv_write_record(w, PV_END, NULL, 0);
+	return pv_writer_flush(w);
+}
+
 static int write_rest(struct guest_source *s, struct pv_writer *w)
 {
 	uint64_t left;
@@ -88,22 +95,14 @@ static int write_rest(struct guest_source *s, struct pv_writer *w)
 
 	if (rc == 0)
 		rc = pv_scan_run(s->scan, write_on, w, &left);
-	if (rc < 0)
-		return rc;
-	end_checkpoint(s, w);
-	pv_write_record(w, PV_END, NULL, 0);
-	return pv_writer_flush(w);
+	return rc < 0 ? rc : end_image(s, w);
 }
 
 static int write_tracked(struct guest_source *s, struct pv_writer *w)
 {
 	int rc = pv_scan_live(s->scan, w, suspend_it, s);
 
-	if (rc < 0)
-		return rc;
-	end_checkpoint(s, w);
-	pv_write_record(w, PV_END, NULL, 0);
-	return pv_writer_flush(w);
+	return rc < 0 ? rc : end_image(s, w);
 }
 
 static int write_image(struct guest_source *s, struct pv_writer *w)
