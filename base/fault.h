@@ -78,6 +78,10 @@
 	X(CONNECT, "connect", "primary", 0, "a connection is made")            \
 	X(ACCEPT, "accept", "both", 0, "a connection is taken")                \
 	X(HANDSHAKE, "handshake", "both", 0, "a step of the TLS handshake")    \
+	X(MODEL_VERSION, "model-version", "both", 0,                           \
+	  "a device model was asked its version; error: it has the next one")  \
+	X(MODEL_STATE, "model-state", "primary", 0,                            \
+	  "a device model's state is taken; error: half of it is lost")        \
 	X(SLOW_MARKED, "slow-marked", "primary", FAULT_XEN,                    \
 	  "a slow resume has begun, no device knows")                          \
 	X(SLOW_BACKEND, "slow-backend", "primary", FAULT_XEN,                  \

@@ -67,7 +67,8 @@ static bool can_activate(const struct secondary_daemon *sd,
 	struct record r;
 
 	for (size_t i = 0; k->needs[i]; i++)
-		if (!store_record(s, k->needs[i], &r))
+		if (!store_record(s, k->needs[i], &r) ||
+		    (k->whole && !k->whole(&r)))
 			return false;
 	return true;
 }
@@ -89,7 +90,7 @@ static void intake_stored(void *arg, int err, const char *why, uint64_t epoch,
 		intake_release(sd->intake, s);
 		s = NULL;
 		e.error = -EPROTO;
-		e.text = "an epoch without the guest's state";
+		e.text = "an epoch without the whole of the guest's state";
 	}
 	fault = s ? fault_at(FAULT_BEFORE_ACK) : 0;
 	if (fault) {

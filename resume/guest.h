@@ -261,6 +261,11 @@ struct guest_wire_kind {
 	/* The records without which nothing is activated from an epoch; 0 ends.
 	 */
 	enum wire_record needs[3];
+	/*
+	 * Whether a record of them is whole, as far as its bytes tell; NULL:
+	 * they do not.  Any thread.
+	 */
+	bool (*whole)(const struct record *r);
 };
 
 /*

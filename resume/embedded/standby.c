@@ -330,7 +330,8 @@ const struct guest_standby_ops guest_embedded_standby = {
 	.name = "embedded",
 	.kinds =
 		(const struct guest_wire_kind[]){
-			{ WIRE_GUEST_EMBEDDED, { WIRE_RECORD_COLOD_VCPUS } },
+			{ .kind = WIRE_GUEST_EMBEDDED,
+			  .needs = { WIRE_RECORD_COLOD_VCPUS } },
 			{ 0 },
 		},
 	.build = embedded_build,

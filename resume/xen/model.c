@@ -24,6 +24,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "resume/xen/qmp.h"
 #include "stream/format.h"
@@ -70,6 +71,8 @@ static int read_version(struct xen_model *m, uint64_t end_us)
 	if (json_unpack(answer, "{s:{s:i, s:i, s:i}}", "qemu", "major", &major,
 			"minor", &minor, "micro", &micro))
 		rc = -EPROTO;
+	if (fault_at(FAULT_MODEL_VERSION))
+		micro++;
 	snprintf(m->version, sizeof(m->version), "%d.%d.%d", major, minor,
 		 micro);
 	json_decref(answer);
@@ -239,7 +242,7 @@ static int read_state(struct xen_model *m)
 	n = pread(m->state_fd, m->state, (size_t)length, 0);
 	if (n != length)
 		return n < 0 ? -errno : -EIO;
-	m->bytes = (uint32_t)n;
+	m->bytes = (uint32_t)(fault_at(FAULT_MODEL_STATE) ? n / 2 : n);
 	return 0;
 }
 
@@ -358,15 +361,20 @@ void xen_model_record(const struct xen_model *m, uint8_t *body)
  * What QEMU writes begins with "QEVM" and 3 (migration/qemu-file-types,
  * savevm.c), and ends with a zero, the end of all sections.
  */
+bool xen_model_whole(const uint8_t *body, uint32_t bytes)
+{
+	static const uint8_t head[8] = { 'Q', 'E', 'V', 'M', 0, 0, 0, 3 };
+
+	return bytes > XEN_MODEL_VERSION_BYTES + sizeof(head) &&
+	       !memcmp(body + XEN_MODEL_VERSION_BYTES, head, sizeof(head)) &&
+	       body[bytes - 1] == 0;
+}
+
 int xen_model_check(const struct xen_model *m, const uint8_t *body,
 		    uint32_t bytes, const char **why)
 {
-	static const uint8_t head[8] = { 'Q', 'E', 'V', 'M', 0, 0, 0, 3 };
-	const uint8_t *state = body + XEN_MODEL_VERSION_BYTES;
-
 	*why = NULL;
-	if (bytes <= XEN_MODEL_VERSION_BYTES + sizeof(head) ||
-	    memcmp(state, head, sizeof(head)) || body[bytes - 1])
+	if (!xen_model_whole(body, bytes))
 		*why = "it is no whole state of a device model";
 	else if (strncmp((const char *)body, m->version,
 			 XEN_MODEL_VERSION_BYTES))

@@ -75,6 +75,8 @@ bool xen_model_left(struct xen_model *m);
 uint32_t xen_model_record_bytes(const struct xen_model *m);
 void xen_model_record(const struct xen_model *m, uint8_t *body);
 
+/* Whether a record's body has a beginning and an end. */
+bool xen_model_whole(const uint8_t *body, uint32_t bytes);
 /*
  * On the other side, where it waits for a state.  A record's body is checked
  * before it is kept: -EPROTO with what is wrong in `why`.

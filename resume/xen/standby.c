@@ -25,8 +25,10 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "resume/xen/context.h"
 #include "resume/xen/kind.h"
 #include "resume/xen/lifecycle.h"
+#include "resume/xen/pv/stream.h"
 
 /* Makes memory at `gfn`, or maps what is there already. */
 static uint8_t *page_anew(struct guest_standby *s, uint64_t gfn)
@@ -287,15 +289,32 @@ static void xen_standby_destroy(struct guest_standby *s)
 	xen_standby_free(s);
 }
 
+static bool whole(const struct record *r)
+{
+	switch (r->type) {
+	case WIRE_RECORD_HVM_CONTEXT:
+		return xen_context_whole(r->body, r->length);
+	case WIRE_RECORD_COLOD_DEVICE_MODEL:
+		return xen_model_whole(r->body, r->length);
+	default:
+		return pv_state_whole(r);
+	}
+}
+
 const struct guest_standby_ops guest_xen_standby = {
 	.name = "xen",
 	.kinds =
 		(const struct guest_wire_kind[]){
-			{ WIRE_GUEST_XEN_PVH, { WIRE_RECORD_HVM_CONTEXT } },
-			{ WIRE_GUEST_XEN_HVM,
-			  { WIRE_RECORD_HVM_CONTEXT,
-			    WIRE_RECORD_COLOD_DEVICE_MODEL } },
-			{ WIRE_GUEST_XEN_PV, { WIRE_RECORD_COLOD_PV } },
+			{ .kind = WIRE_GUEST_XEN_PVH,
+			  .needs = { WIRE_RECORD_HVM_CONTEXT },
+			  .whole = whole },
+			{ .kind = WIRE_GUEST_XEN_HVM,
+			  .needs = { WIRE_RECORD_HVM_CONTEXT,
+				     WIRE_RECORD_COLOD_DEVICE_MODEL },
+			  .whole = whole },
+			{ .kind = WIRE_GUEST_XEN_PV,
+			  .needs = { WIRE_RECORD_COLOD_PV },
+			  .whole = whole },
 			{ 0 },
 		},
 	.build = xen_standby_build,

@@ -541,7 +541,8 @@ static const struct guest_standby_ops standby_ops = {
 	.name = "fake",
 	.kinds =
 		(const struct guest_wire_kind[]){
-			{ WIRE_GUEST_EMBEDDED, { WIRE_RECORD_HVM_CONTEXT } },
+			{ .kind = WIRE_GUEST_EMBEDDED,
+			  .needs = { WIRE_RECORD_HVM_CONTEXT } },
 			{ 0 },
 		},
 	.build = build,

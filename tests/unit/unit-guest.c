@@ -19,10 +19,11 @@
 static const struct guest_standby_ops xen_standby = {
 	.kinds =
 		(const struct guest_wire_kind[]){
-			{ WIRE_GUEST_XEN_PVH, { WIRE_RECORD_HVM_CONTEXT } },
-			{ WIRE_GUEST_XEN_HVM,
-			  { WIRE_RECORD_HVM_CONTEXT,
-			    WIRE_RECORD_COLOD_DEVICE_MODEL } },
+			{ .kind = WIRE_GUEST_XEN_PVH,
+			  .needs = { WIRE_RECORD_HVM_CONTEXT } },
+			{ .kind = WIRE_GUEST_XEN_HVM,
+			  .needs = { WIRE_RECORD_HVM_CONTEXT,
+				     WIRE_RECORD_COLOD_DEVICE_MODEL } },
 			{ 0 },
 		},
 };
@@ -35,7 +36,8 @@ const struct guest_kind guest_xen = {
 static const struct guest_standby_ops embedded_standby = {
 	.kinds =
 		(const struct guest_wire_kind[]){
-			{ WIRE_GUEST_EMBEDDED, { WIRE_RECORD_COLOD_VCPUS } },
+			{ .kind = WIRE_GUEST_EMBEDDED,
+			  .needs = { WIRE_RECORD_COLOD_VCPUS } },
 			{ 0 },
 		},
 };

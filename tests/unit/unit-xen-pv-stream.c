@@ -252,6 +252,12 @@ static int read_state(const uint8_t *bytes, uint32_t length, uint8_t *types)
 	return pv_state_read(&body, MAX_PFN, types, &records, &left);
 }
 
+static bool is_whole(const uint8_t *bytes, uint32_t length)
+{
+	return pv_state_whole(
+		&(struct record){ .body = bytes, .length = length });
+}
+
 static void a_state_is_whole_or_refused(void **state)
 {
 	static const uint32_t kinds[] = { PV_SHARED_INFO, PV_VCPU_BASIC };
@@ -263,8 +269,11 @@ static void a_state_is_whole_or_refused(void **state)
 	assert_int_equal(types[7], 0x9);
 	assert_int_equal(types[8], PV_PAGE_ORDINARY);
 	assert_int_equal(types[MAX_PFN], 0xc);
-	for (uint32_t n = 0; n < length; n++)
+	assert_true(is_whole(bytes, length));
+	for (uint32_t n = 0; n < length; n++) {
 		assert_int_equal(read_state(bytes, n, types), -EPROTO);
+		assert_false(is_whole(bytes, n));
+	}
 }
 
 static void a_state_with_what_does_not_belong_there(void **state)

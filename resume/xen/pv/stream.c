@@ -185,6 +185,16 @@ static int check_records(struct cursor c)
 	return more < 0 || !vcpu ? -EPROTO : 0;
 }
 
+bool pv_state_whole(const struct record *body)
+{
+	struct cursor c = cursor_over(body->body, body->length);
+	uint32_t count = cursor_get_u32(&c);
+
+	cursor_get_u32(&c);
+	cursor_take(&c, count * sizeof(uint64_t));
+	return !c.bad && check_records(c) == 0;
+}
+
 int pv_state_read(const struct record *body, uint64_t max_pfn, uint8_t *types,
 		  const uint8_t **records, size_t *length)
 {

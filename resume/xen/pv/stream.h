@@ -112,6 +112,8 @@ int pv_read_record(struct pv_reader *r, struct record *rec, const char **why);
 int pv_each_page(const struct record *rec, uint64_t max_pfn,
 		 int (*page)(void *arg, const struct pv_page *p), void *arg);
 
+/* Whether a WIRE_RECORD_COLOD_PV has all of its parts. */
+bool pv_state_whole(const struct record *body);
 /*
  * Takes the body of WIRE_RECORD_COLOD_PV apart: types[0..max_pfn] become those
  * of the pages, *records are libxenguest's, of the vCPUs and the like, checked
