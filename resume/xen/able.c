@@ -6,7 +6,6 @@
  *   - stopped without being asked, it must not have PV drivers: they would not
  *     know of it, and the return code of a call they have not made would go
  *     into their registers;
- *   - with a device model, it must be resumed fast;
  *   - a PV guest must be scanned as a whole unless Xen has shadow paging, for
  *     without that log-dirty mode says that nothing is dirty;
  *   - resumed fast, its kernel must say by its SUSPEND_CANCEL note that it
@@ -128,23 +127,7 @@ static int check_no_drivers(struct guest_source *s, struct guest_error *err)
 	return -EOPNOTSUPP;
 }
 
-/*
- * A soft reset takes the domain's device model away for good (Xen,
- * hvm_domain_soft_reset(): all ioreq servers are destroyed): the guest would
- * run, and every emulated device of it be dead.
- */
-static int check_emulated(struct guest_source *s, struct guest_error *err)
-{
-	if (!s->emulated || s->manner.resume == GUEST_RESUME_FAST)
-		return 0;
-	guest_error_set(err,
-			"%s is an HVM guest, which a slow resume would cut off"
-			" from its device model (QEMU): use --resume=fast",
-			s->name);
-	return -EOPNOTSUPP;
-}
-
-static int check_pv(struct guest_source *s, struct guest_error *err)
+int xen_able_kind(struct guest_source *s, struct guest_error *err)
 {
 	if (!s->pv)
 		return 0;
@@ -241,16 +224,9 @@ static int check_cancel(struct guest_source *s, struct guest_error *err)
 	guest_error_set(err,
 			"%s cannot be resumed fast: its kernel does not say"
 			" that it can carry on after a suspend"
-			" (SUSPEND_CANCEL)%s",
-			s->name, s->emulated ? "" : "; use --resume=slow");
+			" (SUSPEND_CANCEL); use --resume=slow",
+			s->name);
 	return -EOPNOTSUPP;
-}
-
-int xen_able_kind(struct guest_source *s, struct guest_error *err)
-{
-	int rc = check_emulated(s, err);
-
-	return rc < 0 ? rc : check_pv(s, err);
 }
 
 int xen_able(struct guest_source *s, bool held, struct guest_error *err)

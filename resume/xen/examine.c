@@ -173,8 +173,7 @@ static void say_protection(const struct report *r, enum guest_ask ask,
 	if (!slow && !fast)
 		say(r, false, "protection", "not possible");
 	else if (ask == GUEST_ASK_TOOLSTACK)
-		say(r, true, "protection",
-		    "with --suspend=toolstack --resume=fast");
+		say(r, true, "protection", "with --suspend=toolstack");
 	else
 		say(r, true, "protection", "with %s--resume=%s%s",
 		    scanned(r) ? "--full-scan and " : "",
@@ -197,8 +196,7 @@ int xen_examine(const char *words, guest_fact_fn *fact, void *arg,
 	runs = say_state(&r);
 	say_model(&r);
 	ask = say_ask(&r);
-	slow = ask != GUEST_ASK_TOOLSTACK &&
-	       say_resume(&r, ask, GUEST_RESUME_SLOW);
+	slow = say_resume(&r, ask, GUEST_RESUME_SLOW);
 	fast = say_resume(&r, ask, GUEST_RESUME_FAST);
 	say_memory(&r);
 	say_devices(&r);

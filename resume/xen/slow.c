@@ -10,7 +10,9 @@
  *     of one that control software has paused;
  *   - soft reset: event channels, vcpu_info, runstate areas and the place of
  *     shared_info are as in a new domain, and the suspend is over.  Without it
- *     Linux panics, for vcpu_info can be registered only once;
+ *     Linux panics, for vcpu_info can be registered only once.  A device
+ *     model stays: Xen keeps its ioreq servers, and closes no event channel
+ *     that is its own (evtchn_close());
  *   - new ports for xenstore and the console, where the guest looks for them;
  *   - xenstored is told of its port.  It takes that for a new connection and
  *     empties the ring (domain_conn_reset()), so a guest that ran already would

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The slow resume of a suspended PVH domain, in place: it wakes with return
- * code 0 and sets up everything anew, its devices too.  Of a PV domain likewise
- * (pv/again.h).
+ * The slow resume of a suspended PVH or HVM domain, in place: it wakes with
+ * return code 0 and sets up everything anew, its devices too.  Of a PV domain
+ * likewise (pv/again.h).
  *
  * Whoever resumes opens one of these, while the guest runs where it can: the
  * source (then with `source` set) and the rescue.  One thread at a time.

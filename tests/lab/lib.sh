@@ -236,8 +236,17 @@ protect() {	# with $secondary_options and $primary_options
 	colod_start b secondary ${secondary_options:-}
 	wait_log 30 b.colod "listening on"
 	# shellcheck disable=SC2086 # several words
-	colod_start a primary ${primary_options:---interval=300} guest 10.9.0.2
+	colod_start a primary ${primary_options:-$(kind_options)} guest 10.9.0.2
 	wait_protected
+}
+
+# What a primary must be told of the lab's kind of guests.
+kind_options() {
+	case $lab_type-$lab_hypervisor in
+	pure-*) echo "--interval=300 --suspend=toolstack" ;;
+	pv-xen) echo "--interval=500 --full-scan" ;;
+	*) echo "--interval=300" ;;
+	esac
 }
 
 wait_protected() {
