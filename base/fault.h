@@ -78,9 +78,9 @@
 	X(CONNECT, "connect", "primary", 0, "a connection is made")            \
 	X(ACCEPT, "accept", "both", 0, "a connection is taken")                \
 	X(HANDSHAKE, "handshake", "both", 0, "a step of the TLS handshake")    \
-	X(MODEL_VERSION, "model-version", "both", 0,                           \
+	X(MODEL_VERSION, "model-version", "both", FAULT_XEN,                   \
 	  "a device model was asked its version; error: it has the next one")  \
-	X(MODEL_STATE, "model-state", "primary", 0,                            \
+	X(MODEL_STATE, "model-state", "primary", FAULT_XEN,                    \
 	  "a device model's state is taken; error: half of it is lost")        \
 	X(SLOW_MARKED, "slow-marked", "primary", FAULT_XEN,                    \
 	  "a slow resume has begun, no device knows")                          \

@@ -26,8 +26,8 @@ lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
 # Of a guest with an emulated disk and network card.
 lab_emulated_modules="ata_piix sd_mod e1000"
-# What guests there are: pvh, pv, hvm, or pure, which is an HVM guest that knows
-# nothing of Xen.
+# What guests there are: pvh, pv, hvm, pure, which is an HVM guest that knows
+# nothing of Xen, or half, which does, and has no device of Xen's.
 lab_type=${COLOD_LAB_TYPE:-pvh}
 # Debian's hypervisor, or xen-shadow, which can track what PV guests write.
 lab_hypervisor=${COLOD_LAB_HYPERVISOR:-xen}
@@ -39,7 +39,9 @@ lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
 . "$lab_src/shadow-xen.sh"
 
 # Its guests have a device model.
-lab_emulates() { [ "$lab_type" = hvm ] || [ "$lab_type" = pure ]; }
+lab_emulates() {
+	[ "$lab_type" = hvm ] || [ "$lab_type" = pure ] || [ "$lab_type" = half ]
+}
 
 # Exit status 77: this machine lacks something.  One sentence says what.
 lab_lacks() {

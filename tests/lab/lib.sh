@@ -320,6 +320,9 @@ guest_backend=kernel	# of that disk; or qemu, in an HVM guest's device model
 check_mib=8 check_rate=200 check_turn=${COLOD_LAB_TURN:-25000}
 guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
 
+# Without Xen's platform device: its disk and network card stay emulated.
+lab_unplugged() { [ "$lab_type" = pure ] || [ "$lab_type" = half ]; }
+
 guest_config() {
 	local target=/guest/disk.img words kernel=vmlinux type=$lab_type vif disk
 	words="console=hvc0 quiet loglevel=2 mitigations=off"
@@ -327,9 +330,10 @@ guest_config() {
 	# What is not there is not looked for: the guest was up 7 s earlier.
 	pvh | pv) words+=" pci=off 8250.nr_uarts=0" ;;
 	hvm) kernel=vmlinuz ;;
-	pure)
+	pure | half)
 		kernel=vmlinuz type=hvm
-		words="console=ttyS0 tty=ttyS0 nopv quiet loglevel=2"
+		words="console=ttyS0 tty=ttyS0 quiet loglevel=2"
+		[ "$lab_type" = half ] || words+=" nopv"
 		;;
 	esac
 	words+=" check_mib=$check_mib check_rate=$check_rate check_turn=$check_turn"
@@ -353,32 +357,29 @@ guest_config() {
 		usb=0
 		serial="pty"
 	END
-	[ "$lab_type" != pure ] || cat <<-END
+	! lab_unplugged || cat <<-END
 		xen_platform_pci=0
 	END
 	vif="type=vif,"
-	[ "$lab_type" != pure ] || vif="type=ioemu,model=e1000,"
+	! lab_unplugged || vif="type=ioemu,model=e1000,"
 	vif+="mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"
 	[ -z "$guest_vif" ] || echo "vif=[\"$vif\"]"
 	disk="script=lab-disk"
 	[ "$guest_backend" != qemu ] || disk="backendtype=qdisk"
 	disk+=",format=raw,access=rw,vdev=xvda"
-	[ "$lab_type" != pure ] ||
+	! lab_unplugged ||
 		disk="backendtype=qdisk,format=raw,access=rw,vdev=hda"
 	[ -z "$guest_disk" ] || echo "disk=[\"$disk,target=$target\"]"
 }
 
 # Where a guest's console is, below its folder in xenstore.
 guest_tty() {
-	case $lab_type in
-	pure) echo serial/0/tty ;;
-	*) echo console/tty ;;
-	esac
+	lab_unplugged && echo serial/0/tty || echo console/tty
 }
 
 # xenconsoled does not write what an emulated serial line says.
 guest_listen() {	# host, domain
-	[ "$lab_type" != pure ] || on "$1" "cat \
+	! lab_unplugged || on "$1" "cat \
 		\$(xenstore-read /local/domain/\$(xl domid $2)/$(guest_tty)) \
 		>>/var/log/xen/console/guest-guest.log 2>/dev/null </dev/null &"
 }
@@ -500,6 +501,7 @@ guest_reincarnate() {	# host
 		status=\$?; rm -f /tmp/image; exit \$status" \
 		>"$lab_dir/xl.err" 2>&1 ||
 		fail "save and restore: $(tail -n 3 "$lab_dir/xl.err")"
+	guest_listen "$1" guest
 	[ "${2:-}" = -p ] || wait_until 60 "the restored guest to report" \
 		guest_said_after "$1" "$line"
 }

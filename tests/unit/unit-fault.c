@@ -200,7 +200,9 @@ static void count(void *arg, const char *name, const char *side,
 
 	++*(unsigned int *)arg;
 	assert_true(*side && *what);
-	assert_int_equal(!strncmp(name, "slow-", 5), flags == FAULT_XEN);
+	assert_int_equal(!strncmp(name, "slow-", 5) ||
+				 !strncmp(name, "model-", 6),
+			 flags == FAULT_XEN);
 	snprintf(words, sizeof(words), "%s:error", name);
 	assert_int_equal(fault_init(words), 0);
 }
