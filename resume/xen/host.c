@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -101,11 +102,32 @@ void xen_host_close(struct xen_host *h)
 	free(h);
 }
 
+/*
+ * What libxl starts inherits the signals that are blocked here, for colod reads
+ * them from a descriptor.  libxl ends a device model by SIGHUP and its helper
+ * by SIGTERM: a QEMU that takes neither would stay, and with it its domain.
+ */
+static pid_t fork_unblocked(void *user)
+{
+	pid_t pid = fork();
+	sigset_t ends;
+
+	(void)user;
+	if (pid == 0) {
+		sigemptyset(&ends);
+		sigaddset(&ends, SIGHUP);
+		sigaddset(&ends, SIGTERM);
+		sigprocmask(SIG_UNBLOCK, &ends, NULL);
+	}
+	return pid;
+}
+
 libxl_ctx *xen_host_libxl(struct xen_host *h, struct guest_error *err)
 {
 	/* libxl_event.h, "Subprocess handling": must outlast the context. */
 	static const libxl_childproc_hooks hooks = {
 		.chldowner = libxl_sigchld_owner_libxl_always_selective_reap,
+		.fork_replacement = fork_unblocked,
 	};
 	sigset_t chld;
 
