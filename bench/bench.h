@@ -57,6 +57,7 @@ void bench_spec_guest(const struct bench_workload *w,
 
 /* member of the epoch log, words for people; in the order of an epoch */
 #define BENCH_FIGURES(X)              \
+	X(ahead_us, "copy ahead")     \
 	X(suspend_us, "suspend")      \
 	X(scan_us, "scan")            \
 	X(copy_us, "copy")            \

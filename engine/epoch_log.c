@@ -155,8 +155,9 @@ static json_int_t since(uint64_t then_us, uint64_t now_us)
 
 static json_t *times(const struct entry *r)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
-			 "suspend_us", (json_int_t)r->sum.suspend_us, "scan_us",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+			 "ahead_us", (json_int_t)r->sum.ahead_us, "suspend_us",
+			 (json_int_t)r->sum.suspend_us, "scan_us",
 			 (json_int_t)r->sum.scan_us, "copy_us",
 			 (json_int_t)r->sum.copy_us, "state_us",
 			 (json_int_t)r->sum.state_us, "resume_us",
@@ -238,6 +239,7 @@ void epoch_log_captured(struct epoch_log *l, struct epoch_id id,
 	r->rounds++;
 	r->encoding++;
 	r->dirty_pages += e->page_count;
+	r->sum.ahead_us += t->ahead_us;
 	r->sum.suspend_us += t->suspend_us;
 	r->sum.scan_us += t->scan_us;
 	r->sum.copy_us += t->copy_us;

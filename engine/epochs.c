@@ -84,11 +84,14 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		     uint64_t suspend_timeout_us, enum guest_resume kind,
 		     uint64_t (*now_us)(void))
 {
-	uint64_t asked = now_us(), suspended, captured;
+	uint64_t started = now_us(), asked, suspended, captured;
 	int err, resume_err;
 
+	epoch_clear(arena);
 	arena->number = r->number;
-	memset(&arena->times, 0, sizeof(arena->times));
+	if (ops->copy_ahead && arena->index)
+		ops->copy_ahead(source, arena);
+	asked = now_us();
 	r->rounds++;
 	epoch_move(r, EPOCH_SUSPEND, NULL);
 	err = ops->suspend(source, suspend_timeout_us);
@@ -106,12 +109,14 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		ops->barrier(source, r->number);
 	captured = now_us();
 	resume_err = epoch_resume(ops, source, kind);
+	arena->times.ahead_us = asked - started;
 	arena->times.suspend_us = suspended - asked;
 	arena->times.resume_us = now_us() - captured;
 	arena->times.paused_us = now_us() - suspended;
 	r->guest_suspended = false;
-	if (!err)
-		err = resume_err;
+	/* Its pages count as taken: no other epoch would have them. */
+	if (!err && resume_err)
+		err = resume_err == -ESHUTDOWN ? resume_err : -EIO;
 	if (!err)
 		err = fault_at(FAULT_AFTER_RESUME);
 	if (err) {

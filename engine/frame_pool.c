@@ -13,10 +13,20 @@ struct frame_pool {
 	pthread_mutex_t lock;
 	pthread_cond_t released;
 	struct frame_buf *free_list;
+	unsigned int out;
 	bool cancelled;
 	void (*watch)(void *arg, const struct frame_buf *b);
 	void *watch_arg;
 };
+
+void frame_pool_unget(struct frame_pool *p, struct frame_buf *b)
+{
+	AUTO_LOCK(&p->lock);
+	b->next = p->free_list;
+	p->free_list = b;
+	p->out--;
+	pthread_cond_signal(&p->released);
+}
 
 static void release(struct frame_buf *b)
 {
@@ -24,11 +34,7 @@ static void release(struct frame_buf *b)
 
 	if (p->watch)
 		p->watch(p->watch_arg, b);
-
-	AUTO_LOCK(&p->lock);
-	b->next = p->free_list;
-	p->free_list = b;
-	pthread_cond_signal(&p->released);
+	frame_pool_unget(p, b);
 }
 
 struct frame_pool *frame_pool_new(unsigned int count)
@@ -88,8 +94,15 @@ struct frame_buf *frame_pool_get(struct frame_pool *p)
 		return NULL;
 	b = p->free_list;
 	p->free_list = b->next;
+	p->out++;
 	b->next = NULL;
 	return b;
+}
+
+unsigned int frame_pool_out(struct frame_pool *p)
+{
+	AUTO_LOCK(&p->lock);
+	return p->out;
 }
 
 void frame_pool_cancel(struct frame_pool *p, bool cancelled)

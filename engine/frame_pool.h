@@ -28,6 +28,10 @@ void frame_pool_free(struct frame_pool *p);
  * frame_pool_cancel(true), until frame_pool_cancel(false).
  */
 struct frame_buf *frame_pool_get(struct frame_pool *p);
+/* Takes one back that was not used; nobody is told. */
+void frame_pool_unget(struct frame_pool *p, struct frame_buf *b);
+/* How many are on their way, as of now. */
+unsigned int frame_pool_out(struct frame_pool *p);
 void frame_pool_cancel(struct frame_pool *p, bool cancelled);
 
 #endif

@@ -38,6 +38,7 @@ struct intake {
 	unsigned int free_count;
 
 	/* The thread's own. */
+	struct history *history; /* NULL: no deltas */
 	struct store *filling;
 	int failed;
 };
@@ -211,13 +212,14 @@ static void intake_free(void *arg)
 	store_free(in->filling);
 	while (in->free_count)
 		store_free(in->free_stores[--in->free_count]);
+	history_free(in->history);
 	pthread_cond_destroy(&in->released);
 	pthread_mutex_destroy(&in->lock);
 	free(in);
 }
 
 int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
-		const struct intake_events *events, void *arg,
+		bool deltas, const struct intake_events *events, void *arg,
 		struct intake **out)
 {
 	struct intake *in = memory_zeroed(sizeof(*in));
@@ -230,8 +232,13 @@ int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
 	in->arg = arg;
 	pthread_mutex_init(&in->lock, NULL);
 	pthread_cond_init(&in->released, NULL);
+	if (deltas) {
+		in->history = history_new(max_gfn);
+		if (!in->history)
+			goto fail;
+	}
 	while (in->free_count < STORES) {
-		struct store *s = store_new(ram_bytes, max_gfn);
+		struct store *s = store_new(ram_bytes, max_gfn, in->history);
 
 		if (!s)
 			goto fail;

@@ -36,8 +36,9 @@ struct intake_events {
 	void (*moving)(void *arg);
 };
 
+/* `deltas`: whether pages may come as such. */
 int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
-		const struct intake_events *events, void *arg,
+		bool deltas, const struct intake_events *events, void *arg,
 		struct intake **out);
 /* -ENOMEM, or 0. */
 int intake_put(struct intake *in, const struct frame *f);

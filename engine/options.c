@@ -60,6 +60,8 @@ const struct option_spec options_table[] = {
 	       "zstd level, 0 for none"),
 	NUMBER("arena", ON_PRIMARY, arena_mib, "MIB", 4, 1048576, "256",
 	       "memory for the pages of one checkpoint, at most the guest's"),
+	NUMBER("shadow", ON_PRIMARY, shadow_mib, "MIB", 0, 1048576, "1048576",
+	       "memory for the pages sent last, at most the guest's"),
 	NUMBER("heartbeat", ON_DAEMON, heartbeat_ms, "MS", 10, 60000, "100",
 	       "time between two signs of life"),
 	NUMBER("lost-after", ON_DAEMON, lost_after, "N", 2, 1000, "3",

@@ -45,6 +45,7 @@ struct settings {
 	bool unsafe_no_fence;
 	uint64_t compress;
 	uint64_t arena_mib;
+	uint64_t shadow_mib;
 	uint64_t retry_ms;
 	uint64_t ack_timeout_ms;
 	char *drill;

@@ -330,10 +330,39 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	return err;
 }
 
+/* With some that are not its memory: shared_info, xenstore, console. */
+static size_t all_pages(const struct primary_daemon *pd)
+{
+	return (size_t)(pd->guest.ram_bytes / WIRE_PAGE_BYTES) + 256;
+}
+
+static uint64_t shadow_bound(const struct primary_daemon *pd)
+{
+	uint64_t bytes = pd->d.set->shadow_mib << 20;
+	uint64_t all = all_pages(pd) * WIRE_PAGE_BYTES;
+
+	if (!guest_wire_kind(pd->guest.kind)->deltas)
+		return 0;
+	return bytes < all ? bytes : all;
+}
+
+/*
+ * To copy pages ahead an arena needs four bytes for each gfn; a guest decides
+ * how high those go, so it may be that this is too much.
+ */
+static bool worth_an_index(const struct primary_daemon *pd)
+{
+	const uint64_t small = UINT64_C(16) << 20;
+	uint64_t bytes = (pd->guest.max_gfn + 1) * sizeof(uint32_t);
+
+	return pd->ops->copy_ahead &&
+	       (bytes <= small || bytes <= pd->guest.ram_bytes / 256);
+}
+
 static int make_arenas(struct primary_daemon *pd)
 {
 	size_t pages = pd->d.set->arena_mib << 20 >> 12;
-	size_t all = (size_t)(pd->guest.ram_bytes / WIRE_PAGE_BYTES) + 256;
+	size_t all = all_pages(pd);
 	unsigned int i;
 
 	if (pages > all)
@@ -341,7 +370,9 @@ static int make_arenas(struct primary_daemon *pd)
 	for (i = 0; i < pd->d.set->inflight; i++) {
 		struct epoch *e = epoch_new(pages, WIRE_STATE_MAX);
 
-		if (!e) {
+		if (!e ||
+		    (worth_an_index(pd) && epoch_index(e, pd->guest.max_gfn))) {
+			epoch_free(e);
 			fprintf(stderr,
 				"colod: no memory for %u arenas of %zu MiB; "
 				"try a smaller --arena\n",
@@ -350,6 +381,7 @@ static int make_arenas(struct primary_daemon *pd)
 		}
 		pd->arenas[pd->arena_count++] = e;
 	}
+	pd->shadow_bytes = shadow_bound(pd);
 	pd->pool = frame_pool_new(POOL_FRAMES);
 	pd->epoch_encoder = epoch_encoder_new((int)pd->d.set->compress);
 	if (pd->pool && pd->epoch_encoder) {

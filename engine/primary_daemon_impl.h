@@ -14,6 +14,7 @@
 #include "engine/progress.h"
 #include "net/announce.h"
 #include "resume/guard.h"
+#include "stream/epoch_encoder.h"
 
 /* From the guest's thread to the loop: the image begins. */
 struct image_start {
@@ -36,7 +37,10 @@ struct encode {
 	struct epoch *arena; /* NULL: not in use */
 	unsigned int generation;
 	uint64_t epoch;
+	struct epoch_peer peer;
 	uint64_t sent_bytes;
+	struct page_counts counts; /* the encoder's, when it was done */
+	size_t shadow_bytes;
 	uint64_t done_us;
 	int err;
 	struct worker_job work;
@@ -79,6 +83,7 @@ struct primary_daemon {
 
 	struct worker *encoder;
 	struct epoch_encoder *epoch_encoder; /* the encoder thread's */
+	uint64_t shadow_bytes;		     /* its bound */
 	struct frame_pool *pool;
 	/* As many as can be under way: see primary_epochs.c. */
 	struct capture capture;
@@ -97,6 +102,8 @@ struct primary_daemon {
 		size_t dirty_pages;
 		uint64_t raw_bytes;
 		uint64_t sent_bytes;
+		struct page_counts counts;
+		size_t shadow_bytes;
 		uint64_t image_bytes;
 		uint64_t pause_max_us;
 		enum guest_ask asked;

@@ -206,7 +206,6 @@ static void sync_post(struct primary_daemon *pd)
 	struct guest_job *j = daemon_job_take(&pd->d);
 
 	pd->image_start.generation = pd->generation;
-	epoch_encoder_reset(pd->epoch_encoder);
 	worker_post(pd->d.guest, &j->work, sync_main, sync_returned, j);
 }
 
@@ -317,6 +316,21 @@ static struct frame_buf *encode_get(void *arg)
 	return frame_pool_get(en->pd->pool);
 }
 
+static void encode_unget(void *arg, struct frame_buf *frame)
+{
+	struct encode *en = arg;
+
+	frame_pool_unget(en->pd->pool, frame);
+}
+
+/* One is being filled, one is being taken by the link. */
+static bool encode_behind(void *arg)
+{
+	struct encode *en = arg;
+
+	return frame_pool_out(en->pd->pool) > 2;
+}
+
 static void encode_put(void *arg, struct frame_buf *frame)
 {
 	struct encode *en = arg;
@@ -334,18 +348,17 @@ static void encode_put(void *arg, struct frame_buf *frame)
 static void encode_run(void *arg)
 {
 	struct encode *en = arg;
-	const struct frame_sink sink = { encode_get, encode_put, en };
+	struct epoch_encoder *encoder = en->pd->epoch_encoder;
+	const struct frame_sink sink = { encode_get, encode_put, encode_unget,
+					 encode_behind, en };
 	uint64_t started = clock_now_us();
 
-	en->err = fault_at(FAULT_BEFORE_ENCODE);
-	if (!en->err)
-		en->err = epoch_encode(en->pd->epoch_encoder, en->arena, &sink,
-				       &en->sent_bytes);
+	en->err = epoch_encode(encoder, en->arena, &en->peer, &sink,
+			       &en->sent_bytes);
 	if (!en->err)
 		en->err = fault_at(FAULT_AFTER_SEND);
-	/* The next one may be queued already; the machine drops it too. */
-	if (en->err)
-		epoch_encoder_reset(en->pd->epoch_encoder);
+	en->counts = *epoch_encoder_counts(encoder);
+	en->shadow_bytes = epoch_encoder_memory_bytes(encoder);
 	en->done_us = clock_now_us();
 	en->arena->times.encode_us = en->done_us - started;
 }
@@ -356,6 +369,8 @@ static void encode_done(void *arg)
 	struct primary_daemon *pd = en->pd;
 
 	pd->seen.sent_bytes += en->sent_bytes;
+	pd->seen.counts = en->counts;
+	pd->seen.shadow_bytes = en->shadow_bytes;
 	pd->seen.times.encode_us = en->arena->times.encode_us;
 	epoch_log_encoded(pd->epoch_log,
 			  (struct epoch_id){ en->epoch, en->generation },
@@ -384,6 +399,42 @@ static void add_addresses(struct primary_daemon *pd, struct epoch *e)
 	e->state_bytes = (size_t)(c.at - e->state);
 }
 
+/* What this host could give without swapping; 0 where that is not known. */
+static uint64_t available_bytes(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (f && !kib && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+			kib = 0;
+	if (f)
+		fclose(f);
+	return kib << 10;
+}
+
+/*
+ * A domain 0 is small beside its guests: where it ran out of memory, it would
+ * not be colod alone that suffers.  Others take of the same memory, so each
+ * epoch looks what is there.
+ */
+static uint64_t shadow_room(const struct primary_daemon *pd)
+{
+	return pd->seen.shadow_bytes + available_bytes() / 2;
+}
+
+/* The connection counts from 1: an encoder that has met nobody has 0. */
+static struct epoch_peer peer_of(const struct primary_daemon *pd)
+{
+	return (struct epoch_peer){
+		.connection = (uint64_t)pd->generation + 1,
+		.max_gfn = pd->guest.max_gfn,
+		.shadow_bytes = pd->shadow_bytes,
+		.shadow_room = shadow_room(pd),
+	};
+}
+
 /* The arena that this epoch was captured into is the one given back last. */
 static void encode_post(struct primary_daemon *pd, uint64_t epoch)
 {
@@ -400,6 +451,7 @@ static void encode_post(struct primary_daemon *pd, uint64_t epoch)
 		.pd = pd,
 		.arena = pd->arenas[--pd->arena_count],
 		.generation = pd->generation,
+		.peer = peer_of(pd),
 		.epoch = epoch,
 	};
 	pthread_mutex_init(&en->lock, NULL);

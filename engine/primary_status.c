@@ -9,15 +9,15 @@ static json_t *last(const struct primary_daemon *pd)
 	const struct epoch_times *t = &pd->seen.times;
 
 	return json_pack(
-		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
 		"dirty_pages", (json_int_t)pd->seen.dirty_pages, "pause_us",
-		(json_int_t)t->paused_us, "suspend_us",
-		(json_int_t)t->suspend_us, "scan_us", (json_int_t)t->scan_us,
-		"copy_us", (json_int_t)t->copy_us, "state_us",
-		(json_int_t)t->state_us, "resume_us", (json_int_t)t->resume_us,
-		"devices_us", (json_int_t)t->devices_us, "reset_us",
-		(json_int_t)t->reset_us, "channels_us",
-		(json_int_t)t->channels_us, "encode_us",
+		(json_int_t)t->paused_us, "ahead_us", (json_int_t)t->ahead_us,
+		"suspend_us", (json_int_t)t->suspend_us, "scan_us",
+		(json_int_t)t->scan_us, "copy_us", (json_int_t)t->copy_us,
+		"state_us", (json_int_t)t->state_us, "resume_us",
+		(json_int_t)t->resume_us, "devices_us",
+		(json_int_t)t->devices_us, "reset_us", (json_int_t)t->reset_us,
+		"channels_us", (json_int_t)t->channels_us, "encode_us",
 		(json_int_t)t->encode_us, "commit_us",
 		(json_int_t)pd->machine.stats.last_commit_us);
 }
@@ -47,11 +47,26 @@ static json_t *epochs(const struct primary *m)
 
 static json_t *bytes(const struct primary_daemon *pd)
 {
-	return json_pack("{s:I,s:I,s:I,s:I}", "raw",
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "raw",
 			 (json_int_t)pd->seen.raw_bytes, "sent",
 			 (json_int_t)pd->seen.sent_bytes, "image",
-			 (json_int_t)pd->seen.image_bytes, "memory",
+			 (json_int_t)pd->seen.image_bytes, "shadow",
+			 (json_int_t)pd->seen.shadow_bytes, "memory",
 			 (json_int_t)pd->guest.ram_bytes);
+}
+
+/* Of all epochs; payloads are those that had more than flags. */
+static json_t *pages(const struct primary_daemon *pd)
+{
+	const struct page_counts *n = &pd->seen.counts;
+
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "same",
+			 (json_int_t)n->same, "zeroes", (json_int_t)n->zero,
+			 "deltas", (json_int_t)n->delta, "whole",
+			 (json_int_t)n->whole, "encoded_bytes",
+			 (json_int_t)n->body_bytes, "compressed",
+			 (json_int_t)n->compressed, "incompressible",
+			 (json_int_t)n->incompressible);
 }
 
 static const char *output(const struct primary *m)
@@ -70,12 +85,12 @@ json_t *primary_daemon_status(void *owner)
 	uint64_t oldest = m->epoch_count ? m->epochs[0].started_us : 0;
 
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,"
+		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,"
 		"s:I,s:s,s:s,s:s,s:s}",
 		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
 		"state", primary_state_text(m->state), "protected",
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
-		last(pd), "bytes", bytes(pd), "interval_us",
+		last(pd), "bytes", bytes(pd), "pages", pages(pd), "interval_us",
 		(json_int_t)m->cfg.interval_us, "lag_us",
 		oldest ? daemon_since_us(oldest) : 0, "since_ack_us",
 		daemon_since_us(m->stats.last_ack_us), "pause_max_us",

@@ -132,6 +132,7 @@ static int build_prepare(struct secondary_daemon *sd, struct build *b,
 		return sd->lock_fd;
 	}
 	err = intake_open(sd->d.loop, sd->guest.ram_bytes, sd->guest.max_gfn,
+			  guest_wire_kind(sd->guest.kind)->deltas,
 			  &intake_events, sd, &sd->intake);
 	if (err) {
 		guest_error_set(why, "no memory for the epochs of %s on %s",

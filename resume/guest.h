@@ -109,7 +109,7 @@ struct guest_standby;
  *   open, describe
  *   send_image -> guest is suspended
  *   start_tracking, resume
- *   any number of: suspend -> capture -> resume
+ *   any number of: copy_ahead -> suspend -> capture -> resume
  *   stop_tracking, close
  *
  * send_image .. stop_tracking may be repeated (a new full synchronisation).
@@ -154,6 +154,16 @@ struct guest_source_ops {
 	int (*start_tracking)(struct guest_source *s, struct guest_error *err);
 
 	/*
+	 * RUNNING: copies the pages written since the last capture into `e`,
+	 * which is empty, so that the capture that follows into it has less to
+	 * do; what is written again meanwhile that one copies again.  Stops
+	 * where `e` is full.  If no capture into `e` succeeds, the next one
+	 * takes what was copied here.  `e` has an index.  NULL where a kind
+	 * cannot; a source that cannot does nothing.
+	 */
+	void (*copy_ahead)(struct guest_source *s, struct epoch *e);
+
+	/*
 	 * Asks the guest to suspend itself and waits at most `timeout_us`; and
 	 * as long again, before it is asked, for devices that a slow resume has
 	 * not yet brought back.
@@ -169,8 +179,9 @@ struct guest_source_ops {
 	int (*suspend)(struct guest_source *s, uint64_t timeout_us);
 
 	/*
-	 * SUSPENDED: copies the pages written since the last capture and the
-	 * CPU state into `e`, which belongs to the caller, and fills the
+	 * SUSPENDED: copies the pages written since the last capture, or since
+	 * they were copied ahead into `e`, and the CPU state into `e`, which
+	 * belongs to the caller and is empty or has those, and fills the
 	 * scan, copy and state times.  Allocates nothing.  Where the pages do
 	 * not fit, takes as many as do, remembers the rest for the next
 	 * capture and sets e->partial.  -ESTALE: the guest's memory layout
@@ -261,6 +272,11 @@ struct guest_wire_kind {
 	/* The records without which nothing is activated from an epoch; 0 ends.
 	 */
 	enum wire_record needs[3];
+	/*
+	 * Whether its pages may come as deltas: its standby has them at hand as
+	 * they were, where nothing but apply() writes to them.
+	 */
+	bool deltas;
 	/*
 	 * Whether a record of them is whole, as far as its bytes tell; NULL:
 	 * they do not.  Any thread.

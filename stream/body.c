@@ -88,14 +88,27 @@ void body_decoder_free(struct body_decoder *d)
  * The frame has to say itself how much it holds: ZSTD_decompressDCtx() would
  * also take several, or skippable ones.
  */
+size_t body_decode_some(struct body_decoder *d, const uint8_t *body,
+			size_t body_bytes, uint8_t *out, size_t room)
+{
+	struct cursor c = cursor_over(body, body_bytes);
+	unsigned long long length;
+
+	if (cursor_get_u32(&c) != ZSTD_MAGICNUMBER)
+		return 0;
+	length = ZSTD_getFrameContentSize(body, body_bytes);
+	/* Not known, or no frame: both are larger than any room. */
+	if (length > room ||
+	    ZSTD_findFrameCompressedSize(body, body_bytes) != body_bytes ||
+	    ZSTD_decompressDCtx(d->zstd, out, (size_t)length, body,
+				body_bytes) != length)
+		return 0;
+	return (size_t)length;
+}
+
 bool body_decode(struct body_decoder *d, const uint8_t *body, size_t body_bytes,
 		 uint8_t *out, size_t length)
 {
-	struct cursor c = cursor_over(body, body_bytes);
-
-	return length && cursor_get_u32(&c) == ZSTD_MAGICNUMBER &&
-	       ZSTD_getFrameContentSize(body, body_bytes) == length &&
-	       ZSTD_findFrameCompressedSize(body, body_bytes) == body_bytes &&
-	       ZSTD_decompressDCtx(d->zstd, out, length, body, body_bytes) ==
-		       length;
+	return length &&
+	       body_decode_some(d, body, body_bytes, out, length) == length;
 }

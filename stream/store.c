@@ -2,18 +2,16 @@
 /*
  * The secondary's epoch: pages by gfn, state, and whether it is complete.
  *
- * A slot per distinct gfn, in order of arrival; a slot's page lies in an arena.
+ * A slot per distinct gfn, in order of arrival; a slot's page and its delta lie
+ * in an arena.
  * An open-addressed table of slot numbers finds the slot of a gfn.  A slot
  * remembers where in the table it is entered, so that an entry counts only
  * where the slot it names is in use and points back: emptying the store is
  * forgetting its slots, and neither a large table nor a page is ever cleared.
  * (The idea is Briggs and Torczon's sparse set, 1993.)
  *
- * Slots and table grow by doubling.  The arena is address space for all of the
- * guest's RAM, reserved at the start and made accessible as pages arrive: one
- * mapping however large the guest, since thousands of chunks would meet
- * vm.max_map_count.  All is kept for the next epoch: memory that was touched
- * once costs nothing afterwards.
+ * Slots and table grow by doubling.  All is kept for the next epoch: memory
+ * that was touched once costs nothing afterwards.
  *
  * Failure: see store.h.  Everything that fails ends in FAILED, from where only
  * store_begin() leads on.
@@ -25,28 +23,31 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/fault.h"
 #include "base/memory.h"
+#include "stream/arena.h"
 #include "stream/checksum.h"
-#include "stream/pages.h"
 
 enum {
-	/* The arena grows by this: a huge page on x86, where there are such. */
-	ARENA_STEP_BYTES = 2 * 1024 * 1024,
 	SLOTS_FIRST = 1024,
+	LINE_BYTES = 64,
+	/* Of a slot: a delta, shorter than a page, and the page behind it. */
+	SLOT_MAX = 2 * WIRE_PAGE_BYTES,
 	/* shared_info, vcpu_info, xenstore, console and the like, and room. */
 	SLACK_PAGES = 256,
 };
 
-#define NO_PAGE UINT32_MAX
+#define NO_PAGE UINT64_MAX
+#define NO_KIND UINT8_MAX
 
 struct slot {
+	uint64_t home;	/* index in the table */
+	uint64_t page;	/* where it lies in the arena, or NO_PAGE */
+	uint64_t delta; /* likewise, of a DELTA */
 	uint32_t gfn;
-	uint32_t page;	    /* number in the arena, or NO_PAGE */
-	uint64_t home : 63; /* index in the table */
-	uint64_t zero : 1;  /* `page` is kept for the next version */
+	uint16_t length; /* of the delta */
+	uint8_t kind;	 /* of the latest version; `page` is kept */
 };
 
 enum store_phase {
@@ -68,11 +69,9 @@ struct store {
 	size_t slot_room;
 	uint32_t *table; /* slot numbers; twice slot_room, a power of two */
 
-	void *reserved;
-	size_t reserved_bytes;
-	uint8_t *arena;	    /* in `reserved`, aligned to its steps */
-	size_t arena_bytes; /* accessible */
-	size_t page_count;  /* in use */
+	struct arena arena;
+	size_t used; /* bytes of it */
+	struct history *history;
 
 	uint8_t *state;
 	size_t state_bytes;
@@ -90,44 +89,12 @@ static size_t page_limit(uint64_t ram_bytes, uint64_t max_gfn)
 
 	if (pages > max_gfn)
 		pages = max_gfn + 1;
-	/* Slot and page numbers have 32 bits, one of which means none. */
-	return pages < NO_PAGE ? pages : NO_PAGE - 1;
+	/* Slot numbers have 32 bits. */
+	return pages < UINT32_MAX ? pages : UINT32_MAX - 1;
 }
 
-/* Takes no memory yet, also where the system does not overcommit. */
-static int arena_reserve(struct store *s)
-{
-	const uintptr_t align = ARENA_STEP_BYTES - 1;
-	size_t bytes = s->page_limit * WIRE_PAGE_BYTES + 2 * ARENA_STEP_BYTES;
-	void *p = mmap(NULL, bytes, PROT_NONE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return -ENOMEM;
-	s->reserved = p;
-	s->reserved_bytes = bytes;
-	s->arena = (uint8_t *)(((uintptr_t)p + align) & ~align);
-	/* A wish: without it the first touch is only slower. */
-	madvise(p, bytes, MADV_HUGEPAGE);
-	return 0;
-}
-
-static int arena_grow(struct store *s)
-{
-	if (memory_short() ||
-	    mprotect(s->arena + s->arena_bytes, ARENA_STEP_BYTES,
-		     PROT_READ | PROT_WRITE))
-		return -ENOMEM;
-	s->arena_bytes += ARENA_STEP_BYTES;
-	return 0;
-}
-
-static uint8_t *page_at(const struct store *s, size_t page)
-{
-	return s->arena + page * WIRE_PAGE_BYTES;
-}
-
-struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn)
+struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn,
+			struct history *history)
 {
 	struct store *s = memory_zeroed(sizeof(*s));
 
@@ -135,9 +102,11 @@ struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn)
 		return NULL;
 	s->max_gfn = max_gfn < WIRE_GFN_MAX ? max_gfn : WIRE_GFN_MAX;
 	s->page_limit = page_limit(ram_bytes, s->max_gfn);
+	s->history = history;
 	s->checksum = checksum_new();
 	s->decoder = page_decoder_new();
-	if (!s->checksum || !s->decoder || arena_reserve(s)) {
+	if (!s->checksum || !s->decoder ||
+	    arena_open(&s->arena, s->page_limit * SLOT_MAX)) {
 		store_free(s);
 		return NULL;
 	}
@@ -148,8 +117,7 @@ void store_free(struct store *s)
 {
 	if (!s)
 		return;
-	if (s->reserved)
-		munmap(s->reserved, s->reserved_bytes);
+	arena_close(&s->arena);
 	free(s->slots);
 	free(s->table);
 	free(s->state);
@@ -163,7 +131,7 @@ void store_begin(struct store *s, uint64_t number)
 	s->phase = STORE_PAGES;
 	s->number = number;
 	s->slot_count = 0;
-	s->page_count = 0;
+	s->used = 0;
 	s->state_bytes = 0;
 	s->sums = (struct wire_epoch_end){ 0 };
 	checksum_reset(s->checksum);
@@ -231,7 +199,7 @@ static int grow_slots(struct store *s)
 	return 0;
 }
 
-/* The slot of `gfn`, made where there is none. */
+/* The slot of `gfn`, made where there is none: then it is of no kind yet. */
 static int slot_get(struct store *s, uint32_t gfn, struct slot **out)
 {
 	bool found = false;
@@ -256,31 +224,73 @@ static int slot_get(struct store *s, uint32_t gfn, struct slot **out)
 		at = table_find(s, gfn, &found);
 	}
 	*out = &s->slots[s->slot_count];
-	**out = (struct slot){ .gfn = gfn, .page = NO_PAGE };
+	**out = (struct slot){ .gfn = gfn, .page = NO_PAGE, .kind = NO_KIND };
 	table_enter(s, s->slot_count++, at);
 	return 0;
 }
 
-static int store_one(void *arg, uint64_t gfn, const uint8_t *bytes)
+/* Lines of a cache are not shared, for the sake of copying. */
+static int take_room(struct store *s, size_t bytes, uint64_t *at)
+{
+	if (arena_grow(&s->arena, s->used + bytes))
+		return -ENOMEM;
+	*at = s->used;
+	s->used += (bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
+	return 0;
+}
+
+static int no_memory(struct store *s)
+{
+	s->why = "no memory for the pages of an epoch";
+	return -ENOMEM;
+}
+
+static int store_whole(struct store *s, struct slot *slot,
+		       const struct page_item *item)
+{
+	if (slot->page == NO_PAGE && take_room(s, WIRE_PAGE_BYTES, &slot->page))
+		return no_memory(s);
+	memcpy(s->arena.bytes + slot->page, item->bytes, WIRE_PAGE_BYTES);
+	return 0;
+}
+
+/*
+ * It is applied to what the standby has when its turn comes, which is what came
+ * last before: a version of this epoch would be lost.
+ */
+static int store_delta(struct store *s, struct slot *slot,
+		       const struct page_item *item)
+{
+	if (slot->kind != NO_KIND) {
+		s->why = "a delta of a page that its epoch has already";
+		return -EPROTO;
+	}
+	if (!s->history || !history_has(s->history, item->gfn)) {
+		s->why = "a delta of a page that never came";
+		return -EPROTO;
+	}
+	if (take_room(s, item->length, &slot->delta))
+		return no_memory(s);
+	slot->length = (uint16_t)item->length;
+	memcpy(s->arena.bytes + slot->delta, item->bytes, item->length);
+	return 0;
+}
+
+static int store_one(void *arg, const struct page_item *item)
 {
 	struct store *s = arg;
 	struct slot *slot;
-	int err = slot_get(s, (uint32_t)gfn, &slot);
+	int err = slot_get(s, (uint32_t)item->gfn, &slot);
 
+	if (!err && item->kind == WIRE_PAGE_DELTA)
+		err = store_delta(s, slot, item);
+	else if (!err && item->kind == WIRE_PAGE_DATA)
+		err = store_whole(s, slot, item);
 	if (err)
 		return err;
-	slot->zero = !bytes;
-	if (!bytes)
-		return 0;
-	if (slot->page == NO_PAGE) {
-		if (s->page_count * WIRE_PAGE_BYTES == s->arena_bytes &&
-		    arena_grow(s)) {
-			s->why = "no memory for the pages of an epoch";
-			return -ENOMEM;
-		}
-		slot->page = (uint32_t)s->page_count++;
-	}
-	memcpy(page_at(s, slot->page), bytes, WIRE_PAGE_BYTES);
+	slot->kind = (uint8_t)item->kind;
+	if (s->history)
+		history_add(s->history, item->gfn);
 	return 0;
 }
 
@@ -403,22 +413,38 @@ size_t store_page_count(const struct store *s)
 
 size_t store_memory_bytes(const struct store *s)
 {
-	return s->arena_bytes + s->state_room +
+	return s->arena.room + s->state_room +
 	       s->slot_room * (sizeof(struct slot) + 2 * sizeof(uint32_t));
 }
 
+static struct page_item item_of(const struct store *s, const struct slot *slot)
+{
+	struct page_item item = {
+		.gfn = slot->gfn,
+		.kind = (enum wire_page_kind)slot->kind,
+	};
+
+	if (item.kind == WIRE_PAGE_DATA) {
+		item.bytes = s->arena.bytes + slot->page;
+		item.length = WIRE_PAGE_BYTES;
+	} else if (item.kind == WIRE_PAGE_DELTA) {
+		item.bytes = s->arena.bytes + slot->delta;
+		item.length = slot->length;
+	}
+	return item;
+}
+
 int store_each_page(const struct store *s,
-		    int (*page)(void *arg, uint64_t gfn, const uint8_t *bytes),
+		    int (*page)(void *arg, const struct page_item *item),
 		    void *arg)
 {
 	for (size_t i = 0; i < s->slot_count; i++) {
-		const struct slot *slot = &s->slots[i];
+		struct page_item item = item_of(s, &s->slots[i]);
 		int err =
 			i == s->slot_count / 2 ? fault_at(FAULT_MID_APPLY) : 0;
 
 		if (!err)
-			err = page(arg, slot->gfn,
-				   slot->zero ? NULL : page_at(s, slot->page));
+			err = page(arg, &item);
 		if (err < 0)
 			return err;
 	}

@@ -5,14 +5,16 @@
  * The happy path:
  *   - store_begin() with the epoch's number;
  *   - store_pages() and store_state() decode each payload as it arrives, the
- *     latest version of each gfn replacing an earlier one of the same epoch;
+ *     latest version of each gfn replacing an earlier one of the same epoch; a
+ *     delta stays one, and is of the version that an earlier epoch had;
  *   - store_end() compares counts and checksum: only now is it complete;
  *   - store_each_page() and store_record() hand it to the standby.
  * Failure: any error leaves the store incomplete for good; store_complete()
  * is false, and a store that is not complete is never applied.
  *
- * Memory: at most the guest's RAM in pages plus WIRE_STATE_MAX of state, both
- * checked before anything is taken.  One thread at a time.
+ * Memory: the most that an epoch had.  That is at most the guest's RAM in
+ * pages, once more where each came as a delta before, plus WIRE_STATE_MAX of
+ * state, all checked before anything is taken.  One thread at a time.
  */
 #ifndef STREAM_STORE_H
 #define STREAM_STORE_H
@@ -22,6 +24,8 @@
 #include <stdint.h>
 
 #include "stream/format.h"
+#include "stream/history.h"
+#include "stream/pages.h"
 #include "stream/records.h"
 
 struct store;
@@ -29,9 +33,12 @@ struct store;
 /*
  * For a guest with `ram_bytes` of memory and no gfn above `max_gfn`.  The page
  * limit is ram_bytes / WIRE_PAGE_BYTES plus a small slack for the special
- * frames of a domain.  NULL: no memory.
+ * frames of a domain.  `history`, the caller's, is of all that came before by
+ * the same connection, in other stores too; NULL: deltas are refused.  NULL: no
+ * memory.
  */
-struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn);
+struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn,
+			struct history *history);
 void store_free(struct store *s); /* NULL is fine */
 
 /* Empties the store for epoch `number` (> 0). */
@@ -56,11 +63,11 @@ size_t store_page_count(const struct store *s);	  /* distinct gfns */
 size_t store_memory_bytes(const struct store *s); /* held at the moment */
 
 /*
- * Calls `page` for each distinct gfn; bytes == NULL is a page of zeroes.  Stops
- * at the first negative return and returns it, else 0.
+ * Calls `page` for each distinct gfn.  Stops at the first negative return and
+ * returns it, else 0.
  */
 int store_each_page(const struct store *s,
-		    int (*page)(void *arg, uint64_t gfn, const uint8_t *bytes),
+		    int (*page)(void *arg, const struct page_item *item),
 		    void *arg);
 
 /* Finds the first record of this type; false where there is none. */

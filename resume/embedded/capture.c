@@ -5,6 +5,8 @@
  * The happy path:
  *   - embedded_prepare(), guest running: mapping, bitmaps, all touched;
  *   - embedded_track(), guest suspended: the tracker starts and proves itself;
+ *   - embedded_copy_ahead(), guest running: written pages are copied, those
+ *     that are written meanwhile once more;
  *   - embedded_capture(), guest suspended: written pages are copied from the
  *     standing mapping, the vCPUs behind them.
  * Failure modes: the tracker does not do what it says: -EIO at the start; a
@@ -50,10 +52,8 @@ static int prepare(struct guest_source *s)
 	if (at == MAP_FAILED)
 		return -errno;
 	s->memory = at;
-	s->words = (e->ram_bytes / WIRE_PAGE_BYTES + 63) / 64;
-	s->bits = memory_touched(s->words * 8);
-	s->carry = memory_touched(s->words * 8);
-	if (!s->bits || !s->carry)
+	if (dirty_open(&s->dirty, (e->ram_bytes / WIRE_PAGE_BYTES + 63) / 64,
+		       NULL))
 		return -ENOMEM;
 	return tracker_open(e->control->tracker, e->pid,
 			    e->control->map_address, e->ram_bytes,
@@ -84,9 +84,7 @@ void embedded_release(struct guest_source *s)
 	if (s->memory)
 		munmap((void *)(uintptr_t)s->memory, s->guest.ram_bytes);
 	s->memory = NULL;
-	free(s->bits);
-	free(s->carry);
-	s->bits = s->carry = NULL;
+	dirty_close(&s->dirty);
 }
 
 int embedded_track(struct guest_source *s, struct guest_error *err)
@@ -110,51 +108,46 @@ int embedded_track(struct guest_source *s, struct guest_error *err)
 			strerror(-rc));
 		return rc;
 	}
-	memset(s->bits, 0, s->words * 8);
-	memset(s->carry, 0, s->words * 8);
-	s->next_word = 0;
+	dirty_reset(&s->dirty);
 	s->stale = false;
 	s->tracking = true;
 	return 0;
 }
 
-/* Copies one word's pages; returns the bits for which there was no room. */
-static uint64_t take_word(const struct guest_source *s, struct epoch *e,
-			  size_t w, uint64_t dirty)
+static bool put_page(void *arg, struct epoch *e, uint64_t gfn)
 {
-	uint64_t gfn;
+	const struct guest_source *s = arg;
 
-	for (; dirty; dirty &= dirty - 1) {
-		if (e->page_count == e->page_capacity)
-			return dirty;
-		gfn = w * 64 + (uint64_t)__builtin_ctzll(dirty);
-		memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES,
-		       s->memory + gfn * WIRE_PAGE_BYTES, WIRE_PAGE_BYTES);
-		e->gfns[e->page_count++] = gfn;
-	}
-	return 0;
+	return epoch_put(e, gfn, s->memory + gfn * WIRE_PAGE_BYTES);
 }
 
-/* Goes on where the last capture ran out of room, so that no page starves. */
-static void copy_dirty(struct guest_source *s, struct epoch *e)
+static int collect(struct guest_source *s)
 {
-	size_t w = s->next_word;
-	uint64_t dirty;
+	int rc = tracker_collect(s->tracker, s->dirty.bits);
 
-	e->page_count = 0;
-	e->partial = false;
-	for (size_t i = 0; i < s->words; i++) {
-		dirty = s->bits[w] | s->carry[w];
-		if (dirty) {
-			s->bits[w] = 0;
-			s->carry[w] = take_word(s, e, w, dirty);
-			if (s->carry[w] && !e->partial) {
-				e->partial = true;
-				s->next_word = w;
-			}
-		}
-		if (++w == s->words)
-			w = 0;
+	if (rc < 0) {
+		log_error("%s: asking for the written pages: %s", s->name,
+			  strerror(-rc));
+		s->stale = true;
+	}
+	return rc;
+}
+
+/* What is written while some are copied is little; what is written then, less.
+ */
+enum { AHEAD_ROUNDS = 3, AHEAD_WORTH = 256 };
+
+void embedded_copy_ahead(struct guest_source *s, struct epoch *e)
+{
+	size_t copied = AHEAD_WORTH;
+
+	if (!s->tracking || s->stale || !dirty_worth(&s->dirty) ||
+	    !tracker_runs_along(s->tracker))
+		return;
+	for (int i = 0; i < AHEAD_ROUNDS && copied >= AHEAD_WORTH; i++) {
+		if (collect(s) < 0)
+			return;
+		copied = dirty_copy_ahead(&s->dirty, e, put_page, s);
 	}
 }
 
@@ -184,15 +177,11 @@ int embedded_capture(struct guest_source *s, struct epoch *e)
 		return -EINVAL;
 	if (s->stale)
 		return -ESTALE;
-	rc = tracker_collect(s->tracker, s->bits);
-	if (rc < 0) {
-		log_error("%s: asking for the written pages: %s", s->name,
-			  strerror(-rc));
-		s->stale = true;
+	rc = collect(s);
+	if (rc < 0)
 		return rc;
-	}
 	t1 = clock_now_us();
-	copy_dirty(s, e);
+	dirty_copy(&s->dirty, e, put_page, s);
 	t2 = clock_now_us();
 	rc = take_vcpus(s, e);
 	e->times.scan_us = t1 - t0;
@@ -200,5 +189,7 @@ int embedded_capture(struct guest_source *s, struct epoch *e)
 	e->times.state_us = clock_now_us() - t2;
 	if (rc < 0)
 		s->stale = true;
+	else
+		dirty_captured(&s->dirty, e);
 	return rc;
 }

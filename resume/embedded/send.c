@@ -53,11 +53,11 @@ static int send_rest(struct guest_source *s, int fd)
 	const struct embedded *e = &s->guest;
 	int rc;
 
-	memset(s->bits, 0, s->words * 8);
-	rc = tracker_collect(s->tracker, s->bits);
+	memset(s->dirty.bits, 0, s->dirty.words * 8);
+	rc = tracker_collect(s->tracker, s->dirty.bits);
 	if (rc == 0)
 		rc = image_put_pages(fd, s->memory,
-				     e->ram_bytes / WIRE_PAGE_BYTES, s->bits);
+				     e->ram_bytes / WIRE_PAGE_BYTES, s->dirty.bits);
 	if (rc == 0)
 		rc = image_put_end(fd, e->control->vcpu,
 				   e->control->vcpu_count);

@@ -298,6 +298,7 @@ const struct guest_source_ops guest_embedded_source = {
 	.describe = embedded_describe,
 	.send_image = embedded_send_image,
 	.start_tracking = embedded_track,
+	.copy_ahead = embedded_copy_ahead,
 	.suspend = embedded_suspend,
 	.capture = embedded_capture,
 	.phases = embedded_phases,

@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 
+#include "resume/dirty.h"
 #include "resume/embedded/attach.h"
 #include "resume/embedded/tracker.h"
 #include "resume/guest.h"
@@ -34,10 +35,7 @@ struct guest_source {
 	struct tracker *tracker;
 	bool tracking;
 	bool stale;	  /* written pages were lost: a new image is needed */
-	size_t words;	  /* of the bitmaps */
-	uint64_t *bits;	  /* written */
-	uint64_t *carry;  /* written, and no room in the last capture */
-	size_t next_word; /* where the next capture begins */
+	struct dirty dirty;
 
 	pthread_mutex_t lock;
 	int image_fd; /* being written to, or -1 */
@@ -61,6 +59,7 @@ bool embedded_cancelled(struct guest_source *s);
 int embedded_prepare(struct guest_source *s, struct guest_error *err);
 void embedded_release(struct guest_source *s);
 int embedded_track(struct guest_source *s, struct guest_error *err);
+void embedded_copy_ahead(struct guest_source *s, struct epoch *e);
 int embedded_capture(struct guest_source *s, struct epoch *e);
 
 /* send.c */

@@ -171,17 +171,13 @@ static int embedded_build(const struct guest_description *d,
 
 /* --- apply, activate ---------------------------------------------------- */
 
-static int apply_page(void *arg, uint64_t gfn, const uint8_t *bytes)
+static int apply_page(void *arg, const struct page_item *item)
 {
 	struct guest_standby *s = arg;
 
-	if (gfn >= s->pages)
+	if (item->gfn >= s->pages)
 		return -ERANGE;
-	if (bytes)
-		memcpy(s->memory + gfn * WIRE_PAGE_BYTES, bytes,
-		       WIRE_PAGE_BYTES);
-	else
-		memset(s->memory + gfn * WIRE_PAGE_BYTES, 0, WIRE_PAGE_BYTES);
+	page_item_apply(item, s->memory + item->gfn * WIRE_PAGE_BYTES);
 	return 0;
 }
 
@@ -331,7 +327,8 @@ const struct guest_standby_ops guest_embedded_standby = {
 	.kinds =
 		(const struct guest_wire_kind[]){
 			{ .kind = WIRE_GUEST_EMBEDDED,
-			  .needs = { WIRE_RECORD_COLOD_VCPUS } },
+			  .needs = { WIRE_RECORD_COLOD_VCPUS },
+			  .deltas = true },
 			{ 0 },
 		},
 	.build = embedded_build,

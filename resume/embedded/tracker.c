@@ -215,6 +215,15 @@ int tracker_collect(struct tracker *t, uint64_t *bits)
 	}
 }
 
+/*
+ * PAGEMAP_SCAN reports a page and protects it in one step.  Of the others, one
+ * reads and forgets in two, and one forgets what was written in between.
+ */
+bool tracker_runs_along(const struct tracker *t)
+{
+	return t->kind == EMBEDDED_TRACKER_UFFD;
+}
+
 int tracker_start(struct tracker *t)
 {
 	return tracker_collect(t, t->scratch);

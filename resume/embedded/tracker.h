@@ -10,6 +10,7 @@
 #define RESUME_EMBEDDED_TRACKER_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,6 +39,11 @@ int tracker_start(struct tracker *t);
  * Where nothing writes meanwhile none is missed and none comes twice.
  */
 int tracker_collect(struct tracker *t, uint64_t *bits);
+/*
+ * Whether that is so while the guest writes, too: what is written after a
+ * collection has begun is in it or in the next one.
+ */
+bool tracker_runs_along(const struct tracker *t);
 void tracker_stop(struct tracker *t);
 
 /*

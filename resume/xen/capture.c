@@ -5,6 +5,7 @@
  * The happy path:
  *   - xen_source_prepare(), guest running: mapping, bitmaps, all touched;
  *   - xen_source_track(), guest suspended: log-dirty on;
+ *   - xen_source_copy_ahead(), guest running, where it writes much: as below;
  *   - xen_source_capture(), guest suspended: the bitmap is taken and cleared
  *     in one hypercall, each dirty page copied from the standing mapping, the
  *     vCPUs' state put behind them;
@@ -37,24 +38,27 @@
 
 enum { CONTEXT_SLACK_BYTES = 4096 };
 
+static size_t bitmap_words(const struct guest_source *s)
+{
+	return s->max_gfn / 64 + 1;
+}
+
 static size_t bitmap_pages(const struct guest_source *s)
 {
-	return (s->bitmap_words * 8 + XC_PAGE_SIZE - 1) / XC_PAGE_SIZE;
+	return (bitmap_words(s) * 8 + XC_PAGE_SIZE - 1) / XC_PAGE_SIZE;
 }
 
 static int allocate_bitmaps(struct guest_source *s)
 {
 	DECLARE_HYPERCALL_BUFFER_SHADOW(uint64_t, bits, &s->bits_buffer);
 
-	s->bitmap_words = s->max_gfn / 64 + 1;
 	bits = xc_hypercall_buffer_alloc_pages(s->host->xc, bits,
 					       (int)bitmap_pages(s));
 	s->bits = bits;
-	s->carry = memory_touched(s->bitmap_words * 8);
 	s->remap = memory_touched((s->memory->chunk_count / 64 + 1) * 8);
-	if (!s->bits || !s->carry || !s->remap)
+	if (!s->bits || !s->remap)
 		return -ENOMEM;
-	return 0;
+	return dirty_open(&s->dirty, bitmap_words(s), s->bits);
 }
 
 static int allocate_context(struct guest_source *s)
@@ -97,10 +101,10 @@ void xen_source_release(struct guest_source *s)
 		xc_hypercall_buffer_free_pages(s->host->xc, bits,
 					       (int)bitmap_pages(s));
 	s->bits = NULL;
-	free(s->carry);
+	dirty_close(&s->dirty);
 	free(s->remap);
 	free(s->context);
-	s->carry = s->remap = NULL;
+	s->remap = NULL;
 	s->context = NULL;
 	xen_memory_close(s->memory);
 	s->memory = NULL;
@@ -184,17 +188,10 @@ int xen_source_track(struct guest_source *s, struct guest_error *err)
 		return rc;
 	}
 	s->tracking = true;
-	s->next_word = 0;
+	dirty_reset(&s->dirty);
 	s->proven = false;
 	s->stale = false;
 	return 0;
-}
-
-static void copy_page(struct epoch *e, uint64_t gfn, const uint8_t *page)
-{
-	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, page,
-	       WIRE_PAGE_BYTES);
-	e->gfns[e->page_count++] = gfn;
 }
 
 /*
@@ -202,70 +199,63 @@ static void copy_page(struct epoch *e, uint64_t gfn, const uint8_t *page)
  * grant tables: the guest sets those up anew on the other side), or memory in
  * a part of the domain where none was looked for.
  */
-static void take_hole(struct guest_source *s, struct epoch *e, uint64_t gfn)
+static bool put_hole(struct guest_source *s, struct epoch *e, uint64_t gfn)
 {
 	xenforeignmemory_handle *fm = s->host->fm;
 	size_t c = gfn / s->memory->chunk_pages;
 	xen_pfn_t pfn = gfn;
+	bool room = true;
 	int error = 0;
 	void *page;
 
 	s->holes++;
 	if (!xen_memory_unknown(s->memory, gfn))
-		return;
+		return true;
 	s->remap[c / 64] |= UINT64_C(1) << (c % 64);
 	s->remap_any = true;
 	page = xenforeignmemory_map(fm, s->domid, PROT_READ, 1, &pfn, &error);
 	if (!page)
-		return;
+		return true;
 	if (!error)
-		copy_page(e, gfn, page);
+		room = epoch_put(e, gfn, page);
 	xenforeignmemory_unmap(fm, page, 1);
+	return room;
 }
 
-/* Copies one word's pages; returns the bits for which there was no room. */
-static uint64_t take_word(struct guest_source *s, struct epoch *e, size_t w,
-			  uint64_t dirty)
+static bool put_page(void *arg, struct epoch *e, uint64_t gfn)
 {
-	const uint8_t *page;
-	uint64_t gfn;
+	struct guest_source *s = arg;
+	const uint8_t *page = xen_memory_page(s->memory, gfn);
 
-	for (; dirty; dirty &= dirty - 1) {
-		if (e->page_count == e->page_capacity)
-			return dirty;
-		gfn = w * 64 + (uint64_t)__builtin_ctzll(dirty);
-		page = xen_memory_page(s->memory, gfn);
-		if (page)
-			copy_page(e, gfn, page);
-		else
-			take_hole(s, e, gfn);
+	return page ? epoch_put(e, gfn, page) : put_hole(s, e, gfn);
+}
+
+static int collect(struct guest_source *s)
+{
+	int rc = clean(s) < 0 ? -errno : 0;
+
+	if (rc < 0) {
+		log_error("%s: taking the bitmap of dirty pages: %s", s->name,
+			  strerror(-rc));
+		s->stale = true;
 	}
-	return 0;
+	return rc;
 }
 
 /*
- * Goes on where the last capture ran out of room: pages that are written all
- * the time must not keep the others waiting for ever.
+ * Once: what it saves is the copying of pages, and what it costs the guest is a
+ * second fault at each that it goes on writing.  Not for a guest that is
+ * resumed slowly: its devices take longer than its pages, and are waited for
+ * before it is asked, so that what was copied would be old.
  */
-static void copy_dirty(struct guest_source *s, struct epoch *e)
+void xen_source_copy_ahead(struct guest_source *s, struct epoch *e)
 {
-	size_t w = s->next_word;
-	uint64_t dirty;
-
+	if (!s->tracking || s->stale || s->pv || xen_source_resumes_slowly(s) ||
+	    !dirty_worth(&s->dirty))
+		return;
 	s->holes = 0;
-	e->page_count = 0;
-	e->partial = false;
-	for (size_t i = 0; i < s->bitmap_words; i++) {
-		dirty = s->bits[w] | s->carry[w];
-		if (dirty)
-			s->carry[w] = take_word(s, e, w, dirty);
-		if (s->carry[w] && !e->partial) {
-			e->partial = true;
-			s->next_word = w;
-		}
-		if (++w == s->bitmap_words)
-			w = 0;
-	}
+	if (collect(s) == 0)
+		dirty_copy_ahead(&s->dirty, e, put_page, s);
 }
 
 static int take_context(struct guest_source *s, struct epoch *e)
@@ -355,15 +345,13 @@ int xen_source_capture(struct guest_source *s, struct epoch *e)
 	rc = check_layout(s);
 	if (rc < 0)
 		return rc;
-	if (clean(s) < 0) {
-		rc = -errno;
-		log_error("%s: taking the bitmap of dirty pages: %s", s->name,
-			  strerror(-rc));
-		s->stale = true;
+	if (!e->page_count)
+		s->holes = 0;
+	rc = collect(s);
+	if (rc < 0)
 		return rc;
-	}
 	t1 = clock_now_us();
-	copy_dirty(s, e);
+	dirty_copy(&s->dirty, e, put_page, s);
 	t2 = clock_now_us();
 	rc = take_context(s, e);
 	if (rc < 0) {
@@ -378,7 +366,10 @@ int xen_source_capture(struct guest_source *s, struct epoch *e)
 	e->times.scan_us = t1 - t0;
 	e->times.copy_us = t2 - t1;
 	e->times.state_us = clock_now_us() - t2;
-	return check_proof(s, e);
+	rc = check_proof(s, e);
+	if (rc == 0)
+		dirty_captured(&s->dirty, e);
+	return rc;
 }
 
 void xen_source_after_resume(struct guest_source *s)

@@ -535,6 +535,7 @@ const struct guest_source_ops guest_xen_source = {
 	.describe = xen_describe,
 	.send_image = xen_send_image,
 	.start_tracking = xen_start_tracking,
+	.copy_ahead = xen_source_copy_ahead,
 	.suspend = xen_source_suspend,
 	.capture = xen_capture,
 	.resume = xen_resume,

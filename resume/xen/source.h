@@ -23,6 +23,7 @@
 
 #include <xenevtchn.h> /* behind xenctrl.h, as libxl.h */
 
+#include "resume/dirty.h"
 #include "resume/holder.h"
 #include "resume/xen/memory.h"
 #include "resume/xen/model.h"
@@ -118,11 +119,9 @@ struct guest_source {
 	bool tracking;
 	bool proven; /* a capture has seen dirty pages */
 	bool stale;  /* pages were lost: a new image is needed */
-	size_t bitmap_words;
 	xc_hypercall_buffer_t bits_buffer;
-	uint64_t *bits;	  /* log-dirty bitmap, in hypercall memory */
-	uint64_t *carry;  /* dirty, and no room in the last capture */
-	size_t next_word; /* of the bitmap, where the next capture begins */
+	uint64_t *bits; /* log-dirty bitmap, in hypercall memory */
+	struct dirty dirty;
 	uint64_t *remap;  /* one bit a chunk: holes that became memory */
 	bool remap_any;
 	uint64_t holes; /* dirty frames not to be had, of the last capture */
@@ -241,6 +240,7 @@ int xen_source_check_devices(struct guest_source *s);
 int xen_source_prepare(struct guest_source *s); /* may be called running */
 void xen_source_release(struct guest_source *s);
 int xen_source_track(struct guest_source *s, struct guest_error *err);
+void xen_source_copy_ahead(struct guest_source *s, struct epoch *e);
 int xen_source_capture(struct guest_source *s, struct epoch *e);
 /* The guest is suspended still, so what was copied is of one moment. */
 int xen_source_stood(struct guest_source *s);

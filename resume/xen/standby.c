@@ -54,22 +54,22 @@ static uint8_t *page_anew(struct guest_standby *s, uint64_t gfn)
 	return xen_memory_page(s->memory, gfn);
 }
 
-static int apply_page(void *arg, uint64_t gfn, const uint8_t *bytes)
+static int apply_page(void *arg, const struct page_item *item)
 {
 	struct guest_standby *s = arg;
 	uint8_t *page;
 
-	if (xen_memory_reserved(s->memory, gfn))
+	if (xen_memory_reserved(s->memory, item->gfn))
 		return 0;
-	page = xen_memory_page(s->memory, gfn);
+	page = xen_memory_page(s->memory, item->gfn);
+	/* Not there: then it never came. */
+	if (!page && item->kind == WIRE_PAGE_DELTA)
+		return -EPROTO;
 	if (!page)
-		page = page_anew(s, gfn);
+		page = page_anew(s, item->gfn);
 	if (!page)
 		return -ENOMEM;
-	if (bytes)
-		memcpy(page, bytes, WIRE_PAGE_BYTES);
-	else
-		memset(page, 0, WIRE_PAGE_BYTES);
+	page_item_apply(item, page);
 	return 0;
 }
 
@@ -307,10 +307,12 @@ const struct guest_standby_ops guest_xen_standby = {
 		(const struct guest_wire_kind[]){
 			{ .kind = WIRE_GUEST_XEN_PVH,
 			  .needs = { WIRE_RECORD_HVM_CONTEXT },
+			  .deltas = true,
 			  .whole = whole },
 			{ .kind = WIRE_GUEST_XEN_HVM,
 			  .needs = { WIRE_RECORD_HVM_CONTEXT,
 				     WIRE_RECORD_COLOD_DEVICE_MODEL },
+			  .deltas = true,
 			  .whole = whole },
 			{ .kind = WIRE_GUEST_XEN_PV,
 			  .needs = { WIRE_RECORD_COLOD_PV },

@@ -438,16 +438,13 @@ static int build(const struct guest_description *d, const char *run_dir, int fd,
 	return 0;
 }
 
-static int apply_page(void *arg, uint64_t gfn, const uint8_t *bytes)
+static int apply_page(void *arg, const struct page_item *item)
 {
 	struct guest_standby *s = arg;
 
-	if (gfn >= s->pages)
+	if (item->gfn >= s->pages)
 		return -ERANGE;
-	if (bytes)
-		memcpy(&s->memory[gfn], bytes, PAGE);
-	else
-		memset(&s->memory[gfn], 0, PAGE);
+	page_item_apply(item, (uint8_t *)&s->memory[item->gfn]);
 	return 0;
 }
 
@@ -542,7 +539,8 @@ static const struct guest_standby_ops standby_ops = {
 	.kinds =
 		(const struct guest_wire_kind[]){
 			{ .kind = WIRE_GUEST_EMBEDDED,
-			  .needs = { WIRE_RECORD_HVM_CONTEXT } },
+			  .needs = { WIRE_RECORD_HVM_CONTEXT },
+			  .deltas = true },
 			{ 0 },
 		},
 	.build = build,

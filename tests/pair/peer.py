@@ -150,7 +150,7 @@ def context(prefix, server):
     return ctx
 
 
-def hello(role, version=2, inflight=2):
+def hello(role, version=3, inflight=2):
     host = b"python"
     return struct.pack("<8sHHIIIQQII", b"COLOD\r\n\x1a", version, role, 262144,
                        inflight, int(BEAT_S * 1e6), 0, 1, len(host), 0) + host
@@ -222,6 +222,20 @@ def p_record(link):
     send_epoch(link, 2, pages, struct.pack("<IIQ", 77, 8, 2))
 
 
+def delta_of(gfn):
+    """The first word of page `gfn` becomes 7."""
+    return struct.pack("<IIQQBQ", 1, 0, 2 << 56 | gfn, 1, 1, 7)
+
+
+def p_delta(link):
+    """Of a page that never came."""
+    send_epoch(link, 2, delta_of(9), epoch_frames(2, 2)[1], count=1)
+
+
+def p_cutdelta(link):
+    send_epoch(link, 2, delta_of(0)[:-1], epoch_frames(2, 2)[1], count=1)
+
+
 def p_outside(link):
     link.send(PAGES, epoch_frames(2, 2)[0], 2)
 
@@ -287,7 +301,7 @@ def primary(prefix, port, scenario):
         link.send(BEGIN, b"", 1)
         return link.last_words()
     link.send(HELLO, hello(SECONDARY if scenario == "role" else PRIMARY,
-                           3 if scenario == "version" else 2))
+                           4 if scenario == "version" else 3))
     link.hello()
     if scenario in ("version", "role"):
         return link.last_words()
@@ -308,7 +322,7 @@ def primary(prefix, port, scenario):
 # What a secondary may do wrong.
 
 def s_version(link):
-    link.send(HELLO, hello(SECONDARY, 3))
+    link.send(HELLO, hello(SECONDARY, 4))
 
 
 def s_role(link):

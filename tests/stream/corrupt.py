@@ -9,6 +9,7 @@ Ends with status 1 and names the ways that went unnoticed.
 
 import io
 import struct
+import subprocess
 import sys
 
 import decode
@@ -139,18 +140,20 @@ def orders(frames):
 def fields(frames):
     """Fields out of their range, in otherwise well-formed streams."""
     cases = {
-        "HELLO": [(8, "H", 1), (8, "H", 3), (10, "H", 0), (10, "H", 3),
+        "HELLO": [(8, "H", 2), (8, "H", 4), (10, "H", 0), (10, "H", 3),
                   (12, "I", 262143), (16, "I", 0), (16, "I", 17),
                   (20, "I", 0), (40, "I", 256), (44, "I", 1)],
         "IMAGE": [(0, "I", 0), (0, "I", 262135), (0, "I", 262137),
                   (4, "I", 1), (4, "I", 2)],
-        "DOMAIN": [(0, "H", 4), (2, "H", 1), (4, "I", 1), (8, "Q", 0),
+        # Kind 4 is one that takes no deltas.
+        "DOMAIN": [(0, "H", 0), (0, "H", 4), (0, "H", 5), (2, "H", 1),
+                   (4, "I", 1), (8, "Q", 0),
                    (8, "Q", (1 << 44) + 1), (16, "Q", 1 << 32),
                    (40, "I", 0), (40, "I", 256), (44, "I", 131073),
                    (48, "B", 10), (-1, "B", 0)],
-        "PAGES": [(0, "I", 0), (0, "I", 61), (4, "I", 2),
+        "PAGES": [(0, "I", 0), (0, "I", 1025), (4, "I", 2),
                   (8, "Q", 0xff000), (8, "Q", 1 << 32), (8, "Q", 1 << 55),
-                  (8, "Q", 2 << 56)],
+                  (8, "Q", 3 << 56), (8, "Q", 255 << 56)],
         "BYE": [(4, "I", 256), (4, "I", 0xffffffff)],
     }
     for n, f in enumerate(frames):
@@ -180,6 +183,66 @@ def record(kind, body, padding=None):
     return struct.pack("<II", kind, len(body)) + body + padding
 
 
+def pages(entries, bodies=b"", encoding=0):
+    """A PAGES payload of (kind, gfn)s."""
+    return ("PAGES", struct.pack("<II", len(entries), encoding) + b"".join(
+        struct.pack("<Q", kind << 56 | gfn) for kind, gfn in entries) + bodies)
+
+
+def delta(lines, words):
+    """Of the first lines of a page, with so many words."""
+    masks, left = b"", words - lines
+    for _ in range(lines):
+        masks += bytes([(2 << min(left, 7)) - 1])
+        left -= min(left, 7)
+    return struct.pack("<Q", (1 << lines) - 1) + masks + bytes(8 * words)
+
+
+def zstd(data):
+    return subprocess.run(["zstd", "-qc", "--stream-size=%d" % len(data)],
+                          input=data, capture_output=True, check=True).stdout
+
+
+def deltas(frames):
+    """What only a delta can do wrong; of the sample's pages 0 came, 200 not."""
+    good = delta(2, 3)
+    one = [(2, 0)]
+    page = bytes(decode.PAGE_BYTES)
+
+    def spoilt(*inserted):
+        return last_epoch(frames, *inserted)
+
+    # The way of making these is sound itself.
+    assert accepted(spoilt(pages(one, good)))
+    assert accepted(spoilt(pages(one, zstd(good), 1)))
+    assert accepted(spoilt(pages(one, delta(63, 503))))
+    assert accepted(spoilt(pages([(0, 1), (2, 0)], good + page)))
+    assert accepted(spoilt(pages([(0, n) for n in range(64)],
+                                 zstd(page * 64), 1)))
+    yield "a delta of what never came", spoilt(pages([(2, 200)], good))
+    for kind, body in enumerate((page, b"", good)):
+        yield "a delta behind kind %d of its page" % kind, spoilt(
+            pages([(kind, 0), (2, 0)], good + body))
+        yield "a delta in a payload behind kind %d" % kind, spoilt(
+            pages([(kind, 0)], body), pages(one, good))
+    yield "a delta of no lines", spoilt(pages(one, bytes(8)))
+    yield "a line of no words", spoilt(pages(one, good[:9] + b"\0" +
+                                             good[10:-8]))
+    for length in (0, 7, 8, 9, len(good) - 1):
+        yield "%d bytes of a delta" % length, spoilt(pages(one, good[:length]))
+    for more in (1, 8, 4096):
+        yield "%d bytes behind a delta" % more, spoilt(
+            pages(one, good + bytes(more)))
+    yield "a delta as long as its page", spoilt(pages(one, delta(64, 503)))
+    yield "a delta of a whole page", spoilt(pages(one, delta(64, 512)))
+    yield "a whole page before a delta", spoilt(
+        pages([(0, 1), (2, 0)], page + good))
+    yield "a delta too many", spoilt(pages(one, good + good))
+    yield "a delta too few", spoilt(pages([(2, 0), (2, 1)], good))
+    yield "a zstd frame of too much", spoilt(
+        pages([(0, n) for n in range(65)], zstd(page * 65), 1))
+
+
 def contents(frames):
     zero_page = struct.pack("<IIQ", 1, 0, 1 << 56)
     good = record(decode.HVM_CONTEXT, b"cpu")
@@ -189,6 +252,8 @@ def contents(frames):
     # The way of making these is sound itself.
     assert accepted(last_epoch(frames, ("PAGES", zero_page), ("STATE", good)))
     assert accepted(last_epoch(frames, ("STATE", record(own, address * 32))))
+    assert accepted(last_epoch(frames, pages([(1, 0)] * 1024)))
+    yield "too many entries", last_epoch(frames, pages([(1, 0)] * 1025))
     yield "PAGES behind STATE", last_epoch(frames, ("STATE", good),
                                            ("PAGES", zero_page))
     yield "a zero page with zstd", last_epoch(
@@ -245,7 +310,7 @@ def main():
     ways = [flips(data), cuts(data), orders(frames), fields(frames),
             types(frames)]
     if sys.argv[1] == "primary":
-        ways.append(contents(frames))
+        ways += [contents(frames), deltas(frames)]
     tried = 0
     unnoticed = []
     for way in ways:

@@ -22,7 +22,7 @@ import sys
 PAYLOAD_MAX = 262144
 PIECE_MAX = 262136
 PAGE_BYTES = 4096
-BATCH_PAGES = 60
+BATCH_PAGES = 1024
 NAME_MAX = 255
 CONFIG_MAX = 131072
 TEXT_MAX = 255
@@ -113,8 +113,8 @@ def printable(data, what):
     return text
 
 
-def check_zstd_frame(body, size):
-    """One frame of RFC 8878 (3.1.1) that says it holds `size` bytes."""
+def check_zstd_frame(body):
+    """One frame of RFC 8878 (3.1.1); the bytes that it says it holds."""
     r = Reader(body, "zstd frame")
     magic, descriptor = r.integers("IB")
     require(magic == 0xFD2FB528, "zstd frame: magic")
@@ -128,7 +128,6 @@ def check_zstd_frame(body, size):
     require(length, "zstd frame: no content size")
     content = int.from_bytes(r.take(length), "little")
     content += 256 if length == 2 else 0
-    require(content == size, "zstd frame: content size")
     last = False
     while not last:
         block = int.from_bytes(r.take(3), "little")
@@ -138,11 +137,13 @@ def check_zstd_frame(body, size):
     if descriptor & 4:
         r.take(4)
     r.end()
+    return content
 
 
 @functools.lru_cache(maxsize=None)
-def unzstd(body, size):
-    check_zstd_frame(body, size)
+def unzstd(body, most):
+    size = check_zstd_frame(body)
+    require(1 <= size <= most, "zstd frame: content size")
     done = subprocess.run(["zstd", "-dcq"], input=body, capture_output=True,
                           check=False)
     require(done.returncode == 0, "zstd frame: does not decode")
@@ -160,6 +161,7 @@ class Decoder:
         self.phase = "HELLO"
         self.epoch = 0
         self.max_gfn = self.ram_pages = 0
+        self.memory = {}  # the pages of all epochs that have ended
         self.image = bytearray()
         self.acknowledged = None
 
@@ -204,7 +206,7 @@ class Decoder:
         r = Reader(payload, "HELLO")
         require(r.take(8) == b"COLOD\r\n\x1a", "HELLO: magic")
         version, = r.integers("H")
-        require(version == 2, "HELLO: version %d" % version)
+        require(version == 3, "HELLO: version %d" % version)
         role, payload_max, inflight, heartbeat = r.integers("HIII")
         features, session, name_length, reserved = r.integers("QQII")
         require(role in ROLES, "HELLO: role")
@@ -228,7 +230,7 @@ class Decoder:
         kind, reserved0, reserved1, ram, max_gfn = r.integers("HHIQQ")
         uuid = r.take(16)
         name_length, config_length = r.integers("II")
-        require(kind in (1, 2, 3), "DOMAIN: kind")
+        require(kind in (1, 2, 3, 4), "DOMAIN: kind")
         require(reserved0 == 0 and reserved1 == 0, "DOMAIN: reserved")
         require(1 <= ram <= 1 << 44, "DOMAIN: ram_bytes")
         require(max_gfn <= GFN_MAX, "DOMAIN: max_gfn")
@@ -238,7 +240,7 @@ class Decoder:
         config = r.take(config_length)
         require(0 not in config, "DOMAIN: NUL in the configuration")
         r.end()
-        self.embedded = kind == 2
+        self.embedded, self.deltas = kind == 2, kind != 4
         self.max_gfn, self.ram_pages = max_gfn, ram // PAGE_BYTES
         return ("kind=%d ram_bytes=%d max_gfn=%#x uuid=%s name=%s "
                 "config=%016x" % (kind, ram, max_gfn, uuid.hex(), name,
@@ -280,28 +282,58 @@ class Decoder:
         count, encoding = r.integers("II")
         require(1 <= count <= BATCH_PAGES, "PAGES: count")
         entries = r.integers("%dQ" % count)
-        data = sum(entry >> 56 == 0 for entry in entries)
         for entry in entries:
-            require(entry >> 56 in (0, 1), "PAGES: kind of page")
+            require(entry >> 56 in (0, 1, 2), "PAGES: kind of page")
             require(entry >> 32 & 0xffffff == 0, "PAGES: reserved bits")
             require(entry & 0xffffffff <= self.max_gfn, "PAGES: gfn")
-        size = data * PAGE_BYTES
         body = r.take(r.left())
         require(encoding in (0, 1), "PAGES: encoding")
         if encoding == 1:
-            require(data, "PAGES: zstd of nothing")
-            body = unzstd(bytes(body), size)
-        require(len(body) == size, "PAGES: length of the bodies")
+            body = unzstd(bytes(body), PAYLOAD_MAX)
         bodies = Reader(body, "PAGES: bodies")
+        deltas = [self.read_delta(bodies) for entry in entries
+                  if entry >> 56 == 2]
         for entry in entries:
-            self.pages[entry & 0xffffffff] = (
-                bytes(PAGE_BYTES) if entry >> 56 else bodies.take(PAGE_BYTES))
+            gfn, kind = entry & 0xffffffff, entry >> 56
+            if kind == 0:
+                self.pages[gfn] = bodies.take(PAGE_BYTES)
+            elif kind == 1:
+                self.pages[gfn] = bytes(PAGE_BYTES)
+            else:
+                self.pages[gfn] = self.changed(gfn, deltas.pop(0))
+        bodies.end()
         require(len(self.pages) <= self.ram_pages + SLACK_PAGES,
                 "PAGES: more than the guest has")
         self.entries += count
         self.payloads += payload
-        return "count=%d data=%d encoding=%s" % (
-            count, data, ("raw", "zstd")[encoding])
+        kinds = [sum(entry >> 56 == kind for entry in entries)
+                 for kind in (0, 2)]
+        return "count=%d data=%d delta=%d encoding=%s" % (
+            count, *kinds, ("raw", "zstd")[encoding])
+
+    @staticmethod
+    def read_delta(r):
+        """The new words, by their place in the page."""
+        at = r.at
+        lines, = r.integers("Q")
+        places = []
+        for line in (i for i in range(64) if lines >> i & 1):
+            mask, = r.integers("B")
+            require(mask, "PAGES: a line of a delta without words")
+            places += [8 * line + j for j in range(8) if mask >> j & 1]
+        require(places, "PAGES: an empty delta")
+        words = {place: r.take(8) for place in places}
+        require(r.at - at < PAGE_BYTES, "PAGES: a delta as long as its page")
+        return words
+
+    def changed(self, gfn, words):
+        require(self.deltas, "PAGES: a delta, of this kind of guest")
+        require(gfn not in self.pages, "PAGES: a delta in the page's epoch")
+        require(gfn in self.memory, "PAGES: a delta of what never came")
+        page = bytearray(self.memory[gfn])
+        for place, word in words.items():
+            page[8 * place:8 * place + 8] = word
+        return bytes(page)
 
     def on_state(self, payload, epoch):
         self.move("STATE", ("PAGES", "STATE"), "STATE")
@@ -322,6 +354,7 @@ class Decoder:
         require(length == len(self.payloads), "EPOCH_END: bytes")
         require(checksum == xxh3(self.payloads), "EPOCH_END: checksum")
         self.records = list(self.read_records())
+        self.memory.update(self.pages)
         return "pages=%d" % pages
 
     def on_ack(self, payload, epoch):

@@ -157,7 +157,8 @@ def read_manual(page, sizes):
             elif title in ENUMS:
                 enum = ENUMS[title] or KINDS[section]
                 facts[enum, row[1]] = int(row[0], 0)
-            elif title == "Offset Type" and rows[0][2] != "mac":
+            elif (title == "Offset Type" and section in STRUCTS and
+                  rows[0][2] != "mac"):
                 good &= read_field(facts, sizes, section, row)
     return facts, good
 

@@ -6,8 +6,8 @@
  *	stream-dump primary|secondary FILE
  *
  * The same bytes each time.  Every type of frame occurs, optional ones that
- * nobody knows included; epochs with pages that compress, pages that do not
- * and pages of zeroes, in one round and in several.
+ * nobody knows included; epochs with pages that compress, pages that do not,
+ * pages of zeroes and deltas, in one round and in several.
  */
 #include "config.h"
 
@@ -20,7 +20,7 @@
 
 #include "base/cleanup.h"
 #include "stream/checksum.h"
-#include "stream/epoch.h"
+#include "stream/epoch_encoder.h"
 #include "stream/messages.h"
 #include "stream/pieces.h"
 #include "stream/records.h"
@@ -39,6 +39,8 @@ static struct checksum *checksum;
 /* The guest's memory, and which pages belong to the epoch under way. */
 static uint8_t memory[GUEST_PAGES][WIRE_PAGE_BYTES];
 static bool in_epoch[GUEST_PAGES];
+/* Whether there is time to compress. */
+static bool behind;
 
 __attribute__((noreturn)) static void die(const char *what)
 {
@@ -82,7 +84,28 @@ static void sink_put(void *arg, struct frame_buf *b)
 	write_frame(b);
 }
 
-static const struct frame_sink sink = { sink_get, sink_put, NULL };
+static void sink_unget(void *arg, struct frame_buf *b)
+{
+	(void)arg;
+	b->release(b);
+}
+
+static bool sink_behind(void *arg)
+{
+	(void)arg;
+	return behind;
+}
+
+static const struct frame_sink sink = { sink_get, sink_put, sink_unget,
+					sink_behind, NULL };
+
+/* Far above the size of memory, as in a PVH domain. */
+enum { LAST_GFN = 0xfefff };
+
+static uint64_t gfn_of(uint64_t page)
+{
+	return page == GUEST_PAGES - 1 ? LAST_GFN : page;
+}
 
 static void write_empty(uint16_t type)
 {
@@ -152,7 +175,7 @@ static void write_domain(void)
 	const struct guest_description d = {
 		.kind = WIRE_GUEST_XEN_PVH,
 		.ram_bytes = GUEST_PAGES * WIRE_PAGE_BYTES,
-		.max_gfn = 0xfefff,
+		.max_gfn = LAST_GFN,
 		.uuid = { 0xa0, 0xb1, 0xc2, 0xd3 },
 		.name = "g\xc3\xa4st",
 		.config = config,
@@ -160,6 +183,13 @@ static void write_domain(void)
 	};
 
 	write_frame(domain_encode(&d));
+}
+
+static void capture(struct epoch *e, uint64_t page)
+{
+	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, memory[page],
+	       WIRE_PAGE_BYTES);
+	e->gfns[e->page_count++] = gfn_of(page);
 }
 
 /* The guest writes a page: 0 zeroes, 1 what compresses, 2 what does not. */
@@ -176,10 +206,16 @@ static void guest_write(struct epoch *e, uint64_t page, int kind, uint64_t seed)
 		bytes[i] = (uint8_t)(kind == 2 ? x >> 32 : x % 3 + 'a');
 	}
 	in_epoch[page] = true;
-	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, bytes,
-	       WIRE_PAGE_BYTES);
-	/* Far above the size of memory, as in a PVH domain. */
-	e->gfns[e->page_count++] = page == GUEST_PAGES - 1 ? 0xfefff : page;
+	capture(e, page);
+}
+
+/* It changes the first byte of each `step` bytes. */
+static void guest_change(struct epoch *e, uint64_t page, size_t step)
+{
+	for (size_t i = 0; i < WIRE_PAGE_BYTES; i += step)
+		memory[page][i]++;
+	in_epoch[page] = true;
+	capture(e, page);
 }
 
 static void round_begin(struct epoch *e, uint64_t number, bool partial)
@@ -205,9 +241,15 @@ static void add_record(struct epoch *e, enum wire_record type, const void *body,
 
 static void write_round(struct epoch_encoder *enc, const struct epoch *e)
 {
+	static const struct epoch_peer peer = {
+		.connection = 1,
+		.max_gfn = LAST_GFN,
+		.shadow_bytes = GUEST_PAGES * WIRE_PAGE_BYTES,
+		.shadow_room = UINT64_MAX,
+	};
 	uint64_t sent_bytes = 0;
 
-	if (epoch_encode(enc, e, &sink, &sent_bytes))
+	if (epoch_encode(enc, e, &peer, &sink, &sent_bytes))
 		die("cannot encode");
 }
 
@@ -218,12 +260,10 @@ static void expect_epoch(const struct epoch *e)
 	struct record r;
 
 	for (uint64_t p = 0; p < GUEST_PAGES; p++) {
-		uint64_t gfn = p == GUEST_PAGES - 1 ? 0xfefff : p;
-
 		if (in_epoch[p])
 			fprintf(expected,
 				"  page gfn=0x%" PRIx64 " %016" PRIx64 "\n",
-				gfn, hash(memory[p], WIRE_PAGE_BYTES));
+				gfn_of(p), hash(memory[p], WIRE_PAGE_BYTES));
 		in_epoch[p] = false;
 	}
 	while (record_next(&c, &r) > 0)
@@ -255,6 +295,77 @@ static void add_state(struct epoch *e)
 	add_record(e, (enum wire_record)OPTIONAL_RECORD, "?", 1);
 }
 
+/* All that there is, in one round: payloads that compress, and one not. */
+static void write_first(struct epoch_encoder *enc, struct epoch *e)
+{
+	round_begin(e, 1, false);
+	for (uint64_t p = 0; p < 63; p++)
+		guest_write(e, p, 1, 1);
+	for (uint64_t p = 63; p < 121; p++)
+		guest_write(e, p, p % 3 ? 0 : 1, 1);
+	for (uint64_t p = 121; p < 181; p++)
+		guest_write(e, p, 2, 1);
+	guest_write(e, GUEST_PAGES - 1, 0, 1);
+	add_state(e);
+	write_round(enc, e);
+	expect_epoch(e);
+}
+
+/* Three rounds, of which the later override the earlier. */
+static void write_rounds(struct epoch_encoder *enc, struct epoch *e)
+{
+	write_empty(WIRE_HEARTBEAT);
+	round_begin(e, 2, true);
+	for (uint64_t p = 0; p < 5; p++)
+		guest_write(e, p, (int)(p % 3), 2);
+	for (uint64_t p = 5; p < 9; p++)
+		guest_change(e, p, 512);
+	write_round(enc, e);
+	write_empty(WIRE_HEARTBEAT);
+	round_begin(e, 2, true);
+	guest_write(e, 1, 0, 3);
+	guest_write(e, 3, 2, 3);
+	guest_change(e, 5, 512);
+	guest_write(e, 6, 0, 3);
+	guest_change(e, 9, 512);
+	write_round(enc, e);
+	round_begin(e, 2, false);
+	guest_write(e, 1, 1, 4);
+	guest_change(e, 5, 1024);
+	add_record(e, WIRE_RECORD_HVM_CONTEXT, "cpu", 3);
+	write_round(enc, e);
+	expect_epoch(e);
+}
+
+/* From one word of a page to nearly all, alone and with what is no delta. */
+static void write_deltas(struct epoch_encoder *enc, struct epoch *e)
+{
+	round_begin(e, 3, false);
+	for (uint64_t p = 0; p < 100; p++)
+		guest_change(e, p, WIRE_PAGE_BYTES >> p % 8);
+	guest_change(e, GUEST_PAGES - 1, 2048);
+	write_round(enc, e);
+	expect_epoch(e);
+
+	behind = false;
+	round_begin(e, 4, false);
+	guest_write(e, 20, 2, 5);
+	guest_change(e, 21, 64);
+	guest_write(e, 22, 0, 5);
+	capture(e, 23);		/* not changed: it is left out */
+	guest_change(e, 24, 8); /* all words: whole */
+	guest_change(e, 25, 16);
+	write_round(enc, e);
+	expect_epoch(e);
+}
+
+static void expect_all_kinds(const struct page_counts *n)
+{
+	if (!n->same || !n->zero || !n->delta || !n->whole || !n->compressed ||
+	    !n->incompressible)
+		die("the sample lacks a kind of page");
+}
+
 static void write_epochs(void)
 {
 	struct epoch_encoder *enc = epoch_encoder_new(1);
@@ -262,38 +373,14 @@ static void write_epochs(void)
 
 	if (!enc || !e)
 		die("no memory");
-	/* All that there is, in one round. */
-	round_begin(e, 1, false);
-	for (uint64_t p = 0; p < 60; p++)
-		guest_write(e, p, 1, 1);
-	for (uint64_t p = 60; p < 120; p++)
-		guest_write(e, p, 2, 1);
-	for (uint64_t p = 120; p < 181; p++)
-		guest_write(e, p, p % 3 ? 0 : 1, 1);
-	guest_write(e, GUEST_PAGES - 1, 0, 1);
-	add_state(e);
-	write_round(enc, e);
-	expect_epoch(e);
-
-	/* Three rounds, of which the later override the earlier. */
-	write_empty(WIRE_HEARTBEAT);
-	round_begin(e, 2, true);
-	for (uint64_t p = 0; p < 5; p++)
-		guest_write(e, p, (int)(p % 3), 2);
-	write_round(enc, e);
-	write_empty(WIRE_HEARTBEAT);
-	round_begin(e, 2, true);
-	guest_write(e, 1, 0, 3);
-	guest_write(e, 3, 2, 3);
-	write_round(enc, e);
-	round_begin(e, 2, false);
-	guest_write(e, 1, 1, 4);
-	add_record(e, WIRE_RECORD_HVM_CONTEXT, "cpu", 3);
-	write_round(enc, e);
-	expect_epoch(e);
+	behind = true;
+	write_first(enc, e);
+	write_rounds(enc, e);
+	write_deltas(enc, e);
+	expect_all_kinds(epoch_encoder_counts(enc));
 
 	/* A guest that did nothing. */
-	round_begin(e, 3, false);
+	round_begin(e, 5, false);
 	write_round(enc, e);
 	expect_epoch(e);
 

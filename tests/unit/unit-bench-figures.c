@@ -71,7 +71,8 @@ static const char *acknowledged(uint64_t time_us, unsigned int paused_us)
 	snprintf(line, sizeof(line),
 		 "{\"epoch\":1,\"end\":\"acknowledged\",\"time_us\":%" PRIu64
 		 ",\"rounds\":1,\"dirty_pages\":10,\"raw_bytes\":40960,"
-		 "\"sent_bytes\":4096,\"suspend_us\":1,\"scan_us\":100,"
+		 "\"sent_bytes\":4096,\"ahead_us\":1,\"suspend_us\":1,\"scan_"
+		 "us\":100,"
 		 "\"copy_us\":3,\"state_us\":4,\"resume_us\":5,"
 		 "\"paused_us\":%u,\"encode_us\":6,\"send_us\":7,"
 		 "\"ack_us\":600,\"commit_us\":9,\"applied\":2}",

@@ -104,24 +104,34 @@ static void captures_follow(struct guest_source *s, size_t arena_pages,
 {
 	struct epoch *e = epoch_new(arena_pages, 65536);
 	uint8_t *shadow = malloc(PAGES * WIRE_PAGE_BYTES);
+	bool partial_round = false;
 	size_t partial = 0;
 	struct record r;
 
+	assert_int_equal(epoch_index(e, PAGES - 1), 0);
 	assert_ok(src->suspend(s, PATIENCE_US));
 	memcpy(shadow, s->memory, PAGES * WIRE_PAGE_BYTES);
 	/* What is not taken into account by the shadow. */
-	do
+	do {
+		epoch_clear(e);
 		assert_ok(src->capture(s, e));
-	while (e->partial);
+	} while (e->partial);
 	for (int i = 0; i < count; i++) {
 		assert_ok(src->resume(s, GUEST_RESUME_FAST));
 		clock_sleep_us(3000);
+		epoch_clear(e);
+		/* As if the last one had been large. */
+		s->dirty.last = i % 2 ? SIZE_MAX : 0;
+		src->copy_ahead(s, e);
 		assert_ok(src->suspend(s, PATIENCE_US));
 		do {
 			struct cursor c;
 
 			e->number = (uint64_t)i + 1;
+			if (partial_round)
+				epoch_clear(e);
 			assert_ok(src->capture(s, e));
+			partial_round = e->partial;
 			partial += e->partial;
 			for (size_t k = 0; k < e->page_count; k++)
 				memcpy(shadow + e->gfns[k] * WIRE_PAGE_BYTES,
@@ -135,6 +145,7 @@ static void captures_follow(struct guest_source *s, size_t arena_pages,
 	}
 	assert_true(partial > 0 || arena_pages == PAGES);
 	/* Nothing ran: nothing is there. */
+	epoch_clear(e);
 	assert_ok(src->capture(s, e));
 	assert_int_equal(e->page_count, 0);
 	assert_false(has(e, 0));

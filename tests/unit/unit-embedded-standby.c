@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "resume/embedded/image.h"
-#include "stream/epoch.h"
+#include "stream/epoch_encoder.h"
 #include "stream/checksum.h"
 #include "stream/messages.h"
 
@@ -91,8 +91,10 @@ static struct guest_standby *build_from(struct guest_source *s)
 /* --- epochs, without a link --------------------------------------------- */
 
 struct pipe {
+	struct history *history;
 	struct store *store;
 	struct epoch_encoder *encoder;
+	struct epoch_peer peer;
 };
 
 static struct frame_buf *get_frame(void *arg)
@@ -131,37 +133,80 @@ static void put_frame(void *arg, struct frame_buf *b)
 	b->release(b);
 }
 
+static void unget_frame(void *arg, struct frame_buf *b)
+{
+	(void)arg;
+	b->release(b);
+}
+
+static bool behind(void *arg)
+{
+	(void)arg;
+	return true;
+}
+
+static void pipe_open(struct pipe *p)
+{
+	p->history = history_new(PAGES - 1);
+	p->store = store_new(PAGES * WIRE_PAGE_BYTES, PAGES - 1, p->history);
+	p->encoder = epoch_encoder_new(1);
+	p->peer = (struct epoch_peer){
+		.connection = 1,
+		.max_gfn = PAGES - 1,
+		.shadow_bytes = PAGES * WIRE_PAGE_BYTES,
+		.shadow_room = UINT64_MAX,
+	};
+}
+
+static void pipe_close(struct pipe *p)
+{
+	epoch_encoder_free(p->encoder);
+	store_free(p->store);
+	history_free(p->history);
+}
+
+static void encode(struct pipe *p, const struct epoch *e)
+{
+	const struct frame_sink sink = { get_frame, put_frame, unget_frame,
+					 behind, p };
+	uint64_t sent = 0;
+
+	assert_ok(epoch_encode(p->encoder, e, &p->peer, &sink, &sent));
+}
+
 /*
  * One epoch from the source, which goes on, to the twin.  Between its rounds
  * the guest runs, but not between all: where it writes more than an arena in
  * that time, as on a slow machine, the epoch would have no end.
  */
 static void follow(struct guest_source *s, struct guest_standby *t,
-		   uint64_t number, size_t arena_pages)
+		   struct pipe *p, uint64_t number, size_t arena_pages)
 {
-	struct pipe p = {
-		.store = store_new(PAGES * WIRE_PAGE_BYTES, PAGES - 1),
-		.encoder = epoch_encoder_new(1),
-	};
-	const struct frame_sink sink = { get_frame, put_frame, &p };
 	struct epoch *e = epoch_new(arena_pages, 65536);
 	unsigned int rounds = 0;
-	uint64_t sent = 0;
 
 	e->number = number;
 	do {
 		if (rounds < RUNS_BETWEEN)
 			assert_ok(src->suspend(s, PATIENCE_US));
+		epoch_clear(e);
 		assert_ok(src->capture(s, e));
 		if (++rounds < RUNS_BETWEEN || !e->partial)
 			assert_ok(src->resume(s, GUEST_RESUME_FAST));
-		assert_ok(epoch_encode(p.encoder, e, &sink, &sent));
+		encode(p, e);
 	} while (e->partial);
-	assert_true(store_complete(p.store));
-	assert_ok(twin->apply(t, p.store));
+	assert_true(store_complete(p->store));
+	assert_ok(twin->apply(t, p->store));
 	epoch_free(e);
-	epoch_encoder_free(p.encoder);
-	store_free(p.store);
+}
+
+static void follow_once(struct guest_source *s, struct guest_standby *t)
+{
+	struct pipe p;
+
+	pipe_open(&p);
+	follow(s, t, &p, 1, PAGES);
+	pipe_close(&p);
 }
 
 static void start(struct guest_source *s)
@@ -209,15 +254,18 @@ static void it_carries_on_from_the_last_epoch(void **state)
 	struct guest_source *s = open_guest(DIRTY);
 	struct guest_standby *t = build_from(s);
 	struct embedded far, near = look_at("dirty", false);
+	struct pipe p;
 	uint64_t least;
 
 	(void)state;
 	assert_ok(embedded_attach(far_dir, "dirty", true, &far));
 	start(s);
+	pipe_open(&p);
 	for (uint64_t n = 1; n <= 20; n++)
-		follow(s, t, n, n % 2 ? PAGES : 100);
+		follow(s, t, &p, n, n % 2 ? PAGES : 100);
 	least = steps(&near);
-	follow(s, t, 21, PAGES);
+	follow(s, t, &p, 21, PAGES);
+	pipe_close(&p);
 	assert_ok(src->yield(s));
 	assert_ok(twin->activate(t, &why));
 	/* It carries on from where the last epoch left it. */
@@ -240,32 +288,30 @@ static void an_epoch_is_of_one_instant(void **state)
 {
 	struct guest_source *s = open_guest(DIRTY);
 	struct guest_standby *t = build_from(s);
-	struct pipe p = {
-		.store = store_new(PAGES * WIRE_PAGE_BYTES, PAGES - 1),
-		.encoder = epoch_encoder_new(1),
-	};
-	const struct frame_sink sink = { get_frame, put_frame, &p };
 	struct epoch *e = epoch_new(PAGES, 65536);
 	struct embedded far, near = look_at("dirty", false);
-	uint64_t sent = 0;
+	struct pipe p;
 	uint8_t *twins;
 
 	(void)state;
+	pipe_open(&p);
 	assert_ok(embedded_attach(far_dir, "dirty", true, &far));
 	twins = memory_of(&far);
 	start(s);
 	for (e->number = 1; e->number < 20; e->number++) {
 		clock_sleep_us(2000);
 		assert_ok(src->suspend(s, PATIENCE_US));
+		epoch_clear(e);
 		assert_ok(src->capture(s, e));
-		assert_ok(epoch_encode(p.encoder, e, &sink, &sent));
+		encode(&p, e);
 		assert_ok(twin->apply(t, p.store));
 		assert_memory_equal(twins, s->memory, PAGES * WIRE_PAGE_BYTES);
 		assert_ok(src->resume(s, GUEST_RESUME_FAST));
 	}
 	assert_ok(src->suspend(s, PATIENCE_US));
+	epoch_clear(e);
 	assert_ok(src->capture(s, e));
-	assert_ok(epoch_encode(p.encoder, e, &sink, &sent));
+	encode(&p, e);
 	assert_ok(twin->apply(t, p.store));
 	/* What the vCPUs knew comes too; nothing runs before that. */
 	assert_int_equal(steps(&far), 0);
@@ -275,8 +321,7 @@ static void an_epoch_is_of_one_instant(void **state)
 	embedded_detach(&near);
 	embedded_detach(&far);
 	epoch_free(e);
-	epoch_encoder_free(p.encoder);
-	store_free(p.store);
+	pipe_close(&p);
 	src->close(s);
 	twin->close(t);
 }
@@ -406,7 +451,7 @@ static void an_epoch_that_does_not_fit_spoils_the_twin(void **state)
 {
 	struct guest_source *s = open_guest("dirty,mem=4M");
 	struct guest_standby *t = build_from(s);
-	struct store *none = store_new(4 << 20, PAGES - 1);
+	struct store *none = store_new(4 << 20, PAGES - 1, NULL);
 
 	(void)state;
 	start(s);
@@ -437,7 +482,7 @@ static void a_guest_that_is_here_is_told_apart(void **state)
 	(void)state;
 	start(s);
 	assert_ok(src->describe(s, &d, &why));
-	follow(s, t, 1, PAGES);
+	follow_once(s, t);
 	assert_ok(src->yield(s));
 	assert_ok(twin->activate(t, &why));
 	twin->close(t);
@@ -459,7 +504,7 @@ static void it_deals_with_its_shutdown_when_active(void **state)
 
 	(void)state;
 	start(s);
-	follow(s, t, 1, PAGES);
+	follow_once(s, t);
 	assert_ok(src->yield(s));
 	src->close(s);
 	assert_ok(twin->activate(t, &why));

@@ -52,7 +52,8 @@ static struct epoch a_round(size_t pages)
 {
 	return (struct epoch){
 		.page_count = pages,
-		.times = { .suspend_us = 1,
+		.times = { .ahead_us = 15,
+			   .suspend_us = 1,
 			   .scan_us = 2,
 			   .copy_us = 3,
 			   .state_us = 4,
@@ -121,13 +122,14 @@ static void test_a_line(void **state)
 		{ "epoch", 3 },		{ "time_us", 1000 },
 		{ "rounds", 1 },	{ "dirty_pages", 7 },
 		{ "raw_bytes", 28672 }, { "sent_bytes", 321 },
-		{ "suspend_us", 1 },	{ "scan_us", 2 },
-		{ "copy_us", 3 },	{ "state_us", 4 },
-		{ "resume_us", 5 },	{ "paused_us", 14 },
-		{ "devices_us", 10 },	{ "reset_us", 11 },
-		{ "channels_us", 12 },	{ "encode_us", 6 },
-		{ "send_us", 34 },	{ "ack_us", 400 },
-		{ "commit_us", 500 },	{ "applied", 2 },
+		{ "ahead_us", 15 },	{ "suspend_us", 1 },
+		{ "scan_us", 2 },	{ "copy_us", 3 },
+		{ "state_us", 4 },	{ "resume_us", 5 },
+		{ "paused_us", 14 },	{ "devices_us", 10 },
+		{ "reset_us", 11 },	{ "channels_us", 12 },
+		{ "encode_us", 6 },	{ "send_us", 34 },
+		{ "ack_us", 400 },	{ "commit_us", 500 },
+		{ "applied", 2 },
 	};
 	struct epoch_log *l = opened(path);
 	char text[4096], *at = text;

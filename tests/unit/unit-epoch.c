@@ -2,211 +2,13 @@
 /* stream/epoch.c, and the whole way: epoch, frames, store, guest memory. */
 #include "config.h"
 
-#include "stream/epoch.h"
+#include "stream/epoch_encoder.h"
 
-#include <errno.h>
-#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
-#include "stream/messages.h"
-#include "stream/store.h"
-#include "tests/unit/unit-stream.h"
-
-enum { FRAMES_MAX = 256, GUEST_PAGES = 512, STATE_ROOM = 600 * 1024 };
-
-/* A sink that keeps the frames, and a guest's memory on either side. */
-struct bench {
-	struct epoch *epoch;
-	struct epoch_encoder *encoder;
-	struct frame_sink sink;
-	struct frame_buf *frames[FRAMES_MAX];
-	size_t count;
-	size_t refuse_at; /* the call of get that finds no buffer */
-	size_t gets;
-	uint64_t sent_bytes;
-	uint8_t sent[GUEST_PAGES][WIRE_PAGE_BYTES];
-	uint8_t received[GUEST_PAGES][WIRE_PAGE_BYTES];
-};
-
-static struct frame_buf *bench_get(void *arg)
-{
-	struct bench *b = arg;
-
-	if (b->gets++ == b->refuse_at)
-		return NULL;
-	return frame_buf_new(0, 0, WIRE_PAYLOAD_MAX);
-}
-
-static void bench_put(void *arg, struct frame_buf *f)
-{
-	struct bench *b = arg;
-
-	assert_true(b->count < FRAMES_MAX);
-	b->frames[b->count++] = f;
-}
-
-static void drop_frames(struct bench *b)
-{
-	for (size_t i = 0; i < b->count; i++)
-		b->frames[i]->release(b->frames[i]);
-	b->count = 0;
-}
-
-static int setup(void **state)
-{
-	struct bench *b = calloc(1, sizeof(*b));
-
-	b->epoch = epoch_new(GUEST_PAGES, STATE_ROOM);
-	b->encoder = epoch_encoder_new(1);
-	b->sink = (struct frame_sink){ bench_get, bench_put, b };
-	b->refuse_at = SIZE_MAX;
-	*state = b;
-	return b->epoch && b->encoder ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	struct bench *b = *state;
-
-	drop_frames(b);
-	epoch_free(b->epoch);
-	epoch_encoder_free(b->encoder);
-	free(b);
-	return 0;
-}
-
-/* Starts a round of epoch `number` without pages and state. */
-static void round_begin(struct bench *b, uint64_t number, bool partial)
-{
-	b->epoch->number = number;
-	b->epoch->partial = partial;
-	b->epoch->page_count = 0;
-	b->epoch->state_bytes = 0;
-}
-
-/* The guest writes a page and the capture takes it: z(ero), t(ext), n(oise). */
-static void capture(struct bench *b, uint64_t gfn, char kind, uint64_t seed)
-{
-	struct epoch *e = b->epoch;
-	uint8_t *page = b->sent[gfn];
-
-	memset(page, 0, WIRE_PAGE_BYTES);
-	if (kind == 't')
-		fill_text(page, seed);
-	else if (kind == 'n')
-		fill_noise(page, WIRE_PAGE_BYTES, seed);
-	e->gfns[e->page_count] = gfn;
-	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, page,
-	       WIRE_PAGE_BYTES);
-	e->page_count++;
-}
-
-static void capture_state(struct bench *b, uint32_t length)
-{
-	struct cursor c =
-		cursor_over(b->epoch->state, b->epoch->state_capacity);
-	uint8_t *body = record_put(&c, WIRE_RECORD_HVM_CONTEXT, length);
-
-	assert_non_null(body);
-	fill_noise(body, length, 99);
-	b->epoch->state_bytes = (size_t)(c.at - b->epoch->state);
-}
-
-static int encode(struct bench *b)
-{
-	return epoch_encode(b->encoder, b->epoch, &b->sink, &b->sent_bytes);
-}
-
-static int receive_page(void *arg, uint64_t gfn, const uint8_t *bytes)
-{
-	struct bench *b = arg;
-
-	assert_true(gfn < GUEST_PAGES);
-	if (bytes)
-		memcpy(b->received[gfn], bytes, WIRE_PAGE_BYTES);
-	else
-		memset(b->received[gfn], 0, WIRE_PAGE_BYTES);
-	return 0;
-}
-
-/* Feeds one frame to the store as the secondary would. */
-static int deliver(struct store *s, struct frame_buf *b)
-{
-	struct frame f = frame_of(b);
-	struct wire_epoch_end end;
-	const char *why;
-
-	switch (f.type) {
-	case WIRE_EPOCH_BEGIN:
-		assert_int_equal(f.length, 0);
-		store_begin(s, f.epoch);
-		return 0;
-	case WIRE_PAGES:
-		return store_pages(s, f.payload, f.length, &why);
-	case WIRE_STATE:
-		return store_state(s, f.payload, f.length, &why);
-	default:
-		assert_int_equal(f.type, WIRE_EPOCH_END);
-		assert_int_equal(epoch_end_decode(&f, &end, &why), 0);
-		return store_end(s, &end, &why);
-	}
-}
-
-/* Delivers all frames but number `lost`; the caller frees the store. */
-static struct store *transfer(struct bench *b, size_t lost)
-{
-	struct store *s = store_new((uint64_t)GUEST_PAGES * WIRE_PAGE_BYTES,
-				    GUEST_PAGES - 1);
-
-	assert_non_null(s);
-	for (size_t i = 0; i < b->count; i++) {
-		int err = i == lost ? 0 : deliver(s, b->frames[i]);
-
-		assert_true(err == 0 || lost < b->count);
-	}
-	return s;
-}
-
-/* Delivers, applies, and compares the guest's memory on both sides. */
-static void expect_same_memory(struct bench *b)
-{
-	struct store *s = transfer(b, SIZE_MAX);
-
-	assert_true(store_complete(s));
-	assert_int_equal(store_number(s), b->epoch->number);
-	assert_int_equal(store_each_page(s, receive_page, b), 0);
-	assert_memory_equal(b->sent, b->received, sizeof(b->sent));
-	store_free(s);
-}
-
-static void expect_types(struct bench *b, const char *letters)
-{
-	char got[FRAMES_MAX + 1] = { 0 };
-
-	for (size_t i = 0; i < b->count; i++) {
-		switch (b->frames[i]->type) {
-		case WIRE_EPOCH_BEGIN:
-			got[i] = 'B';
-			break;
-		case WIRE_PAGES:
-			got[i] = 'P';
-			break;
-		case WIRE_STATE:
-			got[i] = 'S';
-			break;
-		case WIRE_EPOCH_END:
-			got[i] = 'E';
-			break;
-		default:
-			got[i] = '?';
-			break;
-		}
-		assert_int_equal(b->frames[i]->epoch, b->epoch->number);
-	}
-	assert_string_equal(got, letters);
-}
+#include "base/fault.h"
+#include "tests/unit/epoch-fixture.h"
 
 static void an_arena_is_touched(void **state)
 {
@@ -266,7 +68,7 @@ static void an_epoch_arrives_as_it_was(void **state)
 		capture(b, gfn, kinds[gfn % 7], gfn);
 	capture_state(b, 1000);
 	assert_int_equal(encode(b), 0);
-	expect_types(b, "BPPPPPPSE");
+	expect_types(b, "BPPPPPSE");
 	expect_same_memory(b);
 }
 
@@ -278,17 +80,17 @@ static void batches_are_cut_at_their_limit(void **state)
 	} cases[] = {
 		{ 0, "BE" },
 		{ 1, "BPE" },
-		{ WIRE_BATCH_PAGES - 1, "BPE" },
-		{ WIRE_BATCH_PAGES, "BPE" },
-		{ WIRE_BATCH_PAGES + 1, "BPPE" },
-		{ 2 * WIRE_BATCH_PAGES, "BPPE" },
+		{ WHOLE_PAGES - 1, "BPE" },
+		{ WHOLE_PAGES, "BPE" },
+		{ WHOLE_PAGES + 1, "BPPE" },
+		{ 2 * WHOLE_PAGES, "BPPE" },
 	};
 	struct bench *b = *state;
 
 	for (int i = 0; i < 6; i++) {
 		round_begin(b, (uint64_t)i + 1, false);
 		for (uint64_t gfn = 0; gfn < cases[i].pages; gfn++)
-			capture(b, gfn, 'n', gfn);
+			capture(b, gfn, 'n', gfn + 1000 * (uint64_t)i);
 		assert_int_equal(encode(b), 0);
 		expect_types(b, cases[i].types);
 		expect_same_memory(b);
@@ -353,7 +155,7 @@ static void later_rounds_override_earlier_ones(void **state)
 	expect_same_memory(b);
 }
 
-static void the_next_epoch_starts_from_nothing(void **state)
+static void the_next_epoch_has_sums_of_its_own(void **state)
 {
 	struct bench *b = *state;
 
@@ -362,7 +164,7 @@ static void the_next_epoch_starts_from_nothing(void **state)
 		for (uint64_t gfn = 0; gfn < 70; gfn++)
 			capture(b, gfn, gfn % 2 ? 't' : 'z', gfn + number);
 		assert_int_equal(encode(b), 0);
-		expect_types(b, "BPPE");
+		expect_types(b, "BPE");
 		expect_same_memory(b);
 		drop_frames(b);
 	}
@@ -418,16 +220,89 @@ static void without_a_buffer_encoding_ends(void **state)
 		assert_int_equal(b->count, at);
 		drop_frames(b);
 		/* A new connection starts with a whole epoch. */
-		epoch_encoder_reset(b->encoder);
-		b->refuse_at = SIZE_MAX;
+		reconnect(b);
 		assert_int_equal(encode(b), 0);
 		expect_types(b, "BPPPSSE");
 		expect_same_memory(b);
 		drop_frames(b);
+		reconnect(b);
 	}
 }
 
-#define FRESH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+/* The other side does not have all that is in the shadow. */
+static void after_an_error_nothing_more_is_encoded(void **state)
+{
+	struct bench *b = *state;
+
+	for (size_t at = 0; at < 4; at++) {
+		round_begin(b, 1, false);
+		for (uint64_t gfn = 0; gfn < 70; gfn++)
+			capture(b, gfn, 't', gfn);
+		b->gets = 0;
+		b->refuse_at = at;
+		assert_int_equal(encode(b), -ECANCELED);
+		drop_frames(b);
+		b->refuse_at = SIZE_MAX;
+		b->gets = 0;
+		for (uint64_t number = 1; number < 4; number++) {
+			round_begin(b, number, number == 2);
+			capture(b, 3, 't', number);
+			assert_int_equal(encode(b), -ECANCELED);
+		}
+		assert_int_equal(b->gets, 0);
+		assert_int_equal(b->count, 0);
+		reconnect(b);
+	}
+	round_begin(b, 5, false);
+	capture(b, 3, 't', 1);
+	assert_int_equal(encode(b), 0);
+	expect_types(b, "BPE");
+}
+
+#ifdef ENABLE_FAULTS
+static void any_error_ends_the_connection(void **state)
+{
+	static const char *const faults[] = { "mid-pages:error=EIO",
+					      "before-state:error=EIO",
+					      "before-epoch-end:error=EIO" };
+	struct bench *b = *state;
+
+	for (int i = 0; i < 3; i++) {
+		round_begin(b, 1, false);
+		for (uint64_t gfn = 0; gfn < 70; gfn++)
+			capture(b, gfn, 't', gfn);
+		assert_int_equal(fault_init(faults[i]), 0);
+		assert_int_equal(encode(b), -EIO);
+		fault_fini();
+		assert_int_equal(encode(b), -ECANCELED);
+		drop_frames(b);
+		reconnect(b);
+		assert_int_equal(encode(b), 0);
+		expect_types(b, "BPPE");
+		expect_same_memory(b);
+		drop_frames(b);
+		reconnect(b);
+	}
+}
+
+static void without_memory_for_a_shadow_pages_are_whole(void **state)
+{
+	struct bench *b = *state;
+
+	for (uint64_t number = 1; number < 4; number++) {
+		round_begin(b, number, false);
+		capture(b, 1, 't', number);
+		if (number == 1)
+			assert_int_equal(fault_init("memory:error"), 0);
+		assert_int_equal(encode(b), 0);
+		fault_fini();
+		expect_same_memory(b);
+		drop_frames(b);
+	}
+	assert_int_equal(epoch_encoder_counts(b->encoder)->whole, 3);
+	assert_int_equal(epoch_encoder_memory_bytes(b->encoder), 0);
+}
+#endif
 
 int main(void)
 {
@@ -438,10 +313,15 @@ int main(void)
 		FRESH(batches_are_cut_at_their_limit),
 		FRESH(state_is_cut_at_its_limit),
 		FRESH(later_rounds_override_earlier_ones),
-		FRESH(the_next_epoch_starts_from_nothing),
+		FRESH(the_next_epoch_has_sums_of_its_own),
 		FRESH(sent_bytes_are_counted),
 		FRESH(any_lost_frame_leaves_the_store_incomplete),
 		FRESH(without_a_buffer_encoding_ends),
+		FRESH(after_an_error_nothing_more_is_encoded),
+#ifdef ENABLE_FAULTS
+		FRESH(any_error_ends_the_connection),
+		FRESH(without_memory_for_a_shadow_pages_are_whole),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/cursor.h"
-#include "stream/epoch.h"
+#include "stream/epoch_encoder.h"
 #include "stream/records.h"
 #include "tests/unit/engine-loop.h"
 #include "tests/unit/unit-stream.h"
@@ -27,6 +27,7 @@ struct rig {
 	struct intake *intake;
 	struct epoch *arena;
 	struct epoch_encoder *encoder;
+	struct epoch_peer peer;
 	struct frame_buf *frames[FRAMES_MAX];
 	size_t frame_count;
 
@@ -112,6 +113,18 @@ static void sink_put(void *arg, struct frame_buf *b)
 	r->frames[r->frame_count++] = b;
 }
 
+static void sink_unget(void *arg, struct frame_buf *b)
+{
+	(void)arg;
+	b->release(b);
+}
+
+static bool sink_behind(void *arg)
+{
+	(void)arg;
+	return true;
+}
+
 static void drop_frames(struct rig *r)
 {
 	while (r->frame_count) {
@@ -124,7 +137,8 @@ static void drop_frames(struct rig *r)
 /* The frames of an epoch of `pages` pages of noise. */
 static void encode(struct rig *r, uint64_t number, size_t pages)
 {
-	const struct frame_sink sink = { sink_get, sink_put, r };
+	const struct frame_sink sink = { sink_get, sink_put, sink_unget,
+					 sink_behind, r };
 	struct epoch *e = r->arena;
 	struct cursor c = cursor_over(e->state, e->state_capacity);
 	uint64_t sent = 0;
@@ -141,7 +155,8 @@ static void encode(struct rig *r, uint64_t number, size_t pages)
 	}
 	assert_non_null(record_put(&c, WIRE_RECORD_HVM_CONTEXT, 64));
 	e->state_bytes = (size_t)(c.at - e->state);
-	assert_int_equal(epoch_encode(r->encoder, e, &sink, &sent), 0);
+	assert_int_equal(epoch_encode(r->encoder, e, &r->peer, &sink, &sent),
+			 0);
 }
 
 static void put(struct rig *r, const struct frame_buf *b)
@@ -196,7 +211,8 @@ static int group_teardown(void **state)
 	return 0;
 }
 
-static int setup(void **state)
+/* The primary sends deltas; the intake takes them, or does not. */
+static int setup_with(void **state, bool deltas)
 {
 	static struct rig r;
 
@@ -204,9 +220,25 @@ static int setup(void **state)
 	*state = &r;
 	r.arena = arena;
 	r.encoder = epoch_encoder_new(0);
+	r.peer = (struct epoch_peer){
+		.connection = 1,
+		.max_gfn = GUEST_PAGES - 1,
+		.shadow_bytes = (uint64_t)GUEST_PAGES * WIRE_PAGE_BYTES,
+		.shadow_room = UINT64_MAX,
+	};
 	return !r.encoder || loop_open(&r.loop) ||
 	       intake_open(r.loop, (uint64_t)GUEST_PAGES * WIRE_PAGE_BYTES,
-			   GUEST_PAGES - 1, &events, &r, &r.intake);
+			   GUEST_PAGES - 1, deltas, &events, &r, &r.intake);
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, true);
+}
+
+static int setup_whole(void **state)
+{
+	return setup_with(state, false);
 }
 
 static int teardown(void **state)
@@ -229,14 +261,38 @@ static int teardown(void **state)
 
 /* --- the happy path ----------------------------------------------------- */
 
-static int same_page(void *arg, uint64_t gfn, const uint8_t *bytes)
-{
-	const struct epoch *e = arg;
+/* What a standby has; a delta is of it. */
+static uint8_t standby[300][WIRE_PAGE_BYTES];
 
-	assert_true(gfn < e->page_count);
-	assert_memory_equal(bytes, e->pages + gfn * WIRE_PAGE_BYTES,
+struct applied {
+	const struct epoch *e;
+	size_t kinds[3];
+};
+
+static int apply_page(void *arg, const struct page_item *item)
+{
+	struct applied *a = arg;
+
+	assert_true(item->gfn < a->e->page_count);
+	a->kinds[item->kind]++;
+	page_item_apply(item, standby[item->gfn]);
+	assert_memory_equal(standby[item->gfn],
+			    a->e->pages + item->gfn * WIRE_PAGE_BYTES,
 			    WIRE_PAGE_BYTES);
 	return 0;
+}
+
+/* Epoch n has n * 30 pages; says how many of them were deltas. */
+static size_t apply(struct rig *r, unsigned int n)
+{
+	struct store *s = r->stores[n - 1];
+	struct applied a = { .e = r->arena };
+
+	assert_int_equal(r->stored[n - 1], n);
+	assert_int_equal(store_page_count(s), n * 30);
+	assert_int_equal(store_each_page(s, apply_page, &a), 0);
+	give_back(r, n - 1);
+	return a.kinds[WIRE_PAGE_DELTA];
 }
 
 static void test_epochs_in_order(void **state)
@@ -251,15 +307,23 @@ static void test_epochs_in_order(void **state)
 		for (i = 0; i < r->frame_count; i++)
 			bytes += r->frames[i]->length;
 		expect_stored(r, n);
-		assert_int_equal(r->stored[n - 1], n);
-		assert_int_equal(store_page_count(r->stores[n - 1]), n * 30);
-		assert_int_equal(
-			store_each_page(r->stores[n - 1], same_page, r->arena),
-			0);
-		give_back(r, n - 1);
+		/* All that the epochs before had. */
+		assert_int_equal(apply(r, n), (n - 1) * 30);
 	}
 	assert_int_equal(intake_bytes(r->intake), bytes);
 	assert_int_equal(r->pauses, 0);
+}
+
+static void test_whole_pages_only(void **state)
+{
+	struct rig *r = *state;
+
+	r->peer.shadow_bytes = 0;
+	for (unsigned int n = 1; n <= 3; n++) {
+		put_epoch(r, n, n * 30);
+		expect_stored(r, n);
+		assert_int_equal(apply(r, n), 0);
+	}
 }
 
 static void test_one_is_filled_while_one_is_applied(void **state)
@@ -396,6 +460,27 @@ static void test_after_good_ones(void **state)
 	give_back(r, 0); /* what was handed over stays good */
 }
 
+static void test_deltas_where_none_may_come(void **state)
+{
+	struct rig *r = *state;
+
+	put_epoch(r, 1, 10);
+	expect_stored(r, 1);
+	put_epoch(r, 2, 10);
+	expect_error(r, -EPROTO, 2, NULL);
+}
+
+/* The epoch that had them whole did not arrive. */
+static void test_deltas_of_what_never_came(void **state)
+{
+	struct rig *r = *state;
+
+	encode(r, 1, 10);
+	encode(r, 2, 10);
+	put_all(r);
+	expect_error(r, -EPROTO, 2, NULL);
+}
+
 static void test_pages_outside_an_epoch(void **state)
 {
 	struct rig *r = *state;
@@ -508,11 +593,13 @@ static void test_close_inside_an_epoch(void **state)
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST_WHOLE(f) cmocka_unit_test_setup_teardown(f, setup_whole, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_epochs_in_order),
+		TEST_WHOLE(test_whole_pages_only),
 		TEST(test_one_is_filled_while_one_is_applied),
 		TEST(test_payload_is_copied),
 		TEST(test_pause_bounds_the_queue),
@@ -520,6 +607,8 @@ int main(void)
 		TEST(test_changed_page),
 		TEST(test_missing_frame),
 		TEST(test_after_good_ones),
+		TEST_WHOLE(test_deltas_where_none_may_come),
+		TEST(test_deltas_of_what_never_came),
 		TEST(test_pages_outside_an_epoch),
 		TEST(test_pages_of_another_epoch),
 		TEST(test_begin_inside_an_epoch),

@@ -1,140 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stream/pages.c: every mix of pages both ways, and hostile payloads. */
+/* stream/pages.c: every mix of pages both ways, alone and as deltas. */
 #include "config.h"
 
 #include "stream/pages.h"
 
-#include <endian.h>
-#include <errno.h>
-#include <stdbool.h>
+#include "base/cursor.h"
+#include "stream/delta.h"
+#include "tests/unit/pages-fixture.h"
 
-#include <zstd.h>
+/* --- pages alone -------------------------------------------------------- */
 
-#include "base/cleanup.h"
-#include "tests/unit/unit-stream.h"
-
-enum { LEVEL = 1, MAX_GFN = 0xfefff, HEADER = 8 };
-
-/* Pages to encode, and the payload made of them. */
-struct batch {
-	unsigned int count;
-	uint64_t gfns[WIRE_BATCH_PAGES];
-	const uint8_t *pages[WIRE_BATCH_PAGES];
-	uint8_t bytes[WIRE_BATCH_PAGES][WIRE_PAGE_BYTES];
-	size_t length;
-	uint8_t payload[WIRE_PAYLOAD_MAX];
-};
-
-static struct page_decoder *decoder;
-
-static int setup(void **state)
-{
-	decoder = page_decoder_new();
-	*state = calloc(1, sizeof(struct batch));
-	return decoder && *state ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	page_decoder_free(decoder);
-	free(*state);
-	return 0;
-}
-
-/* `pattern`: z(ero), t(ext), n(oise), repeated up to `count`. */
-static void encode(struct batch *b, unsigned int count, const char *pattern,
-		   int level)
+/* All payloads that it takes, one after the other. */
+static void expect_back(struct batch *b, int level, bool compress)
 {
 	struct page_encoder *e = page_encoder_new(level);
-
-	assert_non_null(e);
-	b->count = count;
-	for (unsigned int i = 0; i < count; i++) {
-		b->gfns[i] = MAX_GFN - 2 * (uint64_t)(count - 1 - i);
-		b->pages[i] = b->bytes[i];
-		memset(b->bytes[i], 0, WIRE_PAGE_BYTES);
-		switch (pattern[i % strlen(pattern)]) {
-		case 't':
-			fill_text(b->bytes[i], i + 1);
-			break;
-		case 'n':
-			fill_noise(b->bytes[i], WIRE_PAGE_BYTES, i + 1);
-			break;
-		}
-	}
-	b->length = page_encode(e, count, b->gfns, b->pages, b->payload);
-	assert_true(b->length <= WIRE_PAYLOAD_MAX);
-	page_encoder_free(e);
-}
-
-struct expectation {
-	const struct batch *b;
-	unsigned int seen;
-	bool compare;
-	uint64_t max_gfn;
-	int fail_at; /* call that returns -ENOSPC, or -1 */
-};
-
-static int expect_page(void *arg, uint64_t gfn, const uint8_t *bytes)
-{
-	static const uint8_t zeroes[WIRE_PAGE_BYTES];
-	struct expectation *x = arg;
-
-	assert_true(gfn <= x->max_gfn);
-	if ((int)x->seen == x->fail_at)
-		return -ENOSPC;
-	if (x->compare) {
-		assert_true(x->seen < x->b->count);
-		assert_int_equal(gfn, x->b->gfns[x->seen]);
-		assert_memory_equal(bytes ? bytes : zeroes,
-				    x->b->bytes[x->seen], WIRE_PAGE_BYTES);
-	}
-	x->seen++;
-	return 0;
-}
-
-/* Decodes `length` bytes out of memory of exactly that size. */
-static int decode(const struct batch *b, size_t length, struct expectation *x)
-{
-	AUTO_FREE uint8_t *copy = malloc(length ? length : 1);
-	const char *why = NULL;
-	int n;
-
-	assert_non_null(copy);
-	memcpy(copy, b->payload, length);
-	n = page_decode(decoder, copy, length, x->max_gfn, expect_page, x,
-			&why);
-	if (n == -EPROTO) {
-		assert_non_null(why);
-		assert_int_equal(x->seen, 0);
-	}
-	return n;
-}
-
-static void expect_same(const struct batch *b)
-{
 	struct expectation x = { b, 0, true, MAX_GFN, -1 };
+	struct page_run run = run_of(b);
+	unsigned int entries;
 
-	assert_int_equal(decode(b, b->length, &x), b->count);
+	while (run.count) {
+		b->length = encode_some(e, &run, NULL, compress, b->payload,
+					&entries);
+		assert_int_equal(decode(b, b->length, &x), entries);
+	}
 	assert_int_equal(x.seen, b->count);
-}
-
-static void expect_refused(const struct batch *b)
-{
-	struct expectation x = { b, 0, false, MAX_GFN, -1 };
-
-	assert_int_equal(decode(b, b->length, &x), -EPROTO);
-}
-
-static uint32_t encoding_of(const struct batch *b)
-{
-	return b->payload[4];
-}
-
-static void poke64(struct batch *b, size_t at, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(b->payload + at, &value, sizeof(value));
+	assert_ptr_equal(run.gfns, b->gfns + b->count);
+	assert_ptr_equal(run.pages, b->bytes[0] + b->count * WIRE_PAGE_BYTES);
+	page_encoder_free(e);
 }
 
 static void every_mix_comes_back(void **state)
@@ -142,17 +34,18 @@ static void every_mix_comes_back(void **state)
 	static const char *const patterns[] = { "z",   "t",   "n",
 						"zt",  "tz",  "zn",
 						"ntz", "ttz", "zzzzzzzzn" };
-	const unsigned int counts[] = { 1, 2, WIRE_BATCH_PAGES - 1,
-					WIRE_BATCH_PAGES };
+	const unsigned int counts[] = { 1, 2, WHOLE_PAGES, WHOLE_PAGES + 1,
+					200 };
 	const int levels[] = { -5, 0, 1, 3 };
 	struct batch *b = *state;
 
 	for (size_t p = 0; p < sizeof(patterns) / sizeof(patterns[0]); p++)
-		for (int c = 0; c < 4; c++)
-			for (int l = 0; l < 4; l++) {
-				encode(b, counts[c], patterns[p], levels[l]);
-				expect_same(b);
-			}
+		for (int c = 0; c < 5; c++) {
+			fill(b, counts[c], patterns[p]);
+			for (int l = 0; l < 4; l++)
+				expect_back(b, levels[l], true);
+			expect_back(b, LEVEL, false);
+		}
 }
 
 static void zero_pages_take_an_entry_only(void **state)
@@ -160,8 +53,9 @@ static void zero_pages_take_an_entry_only(void **state)
 	struct batch *b = *state;
 
 	encode(b, WIRE_BATCH_PAGES, "z", LEVEL);
-	assert_int_equal(b->length, HEADER + 8 * WIRE_BATCH_PAGES);
+	assert_int_equal(b->length, HEADER + ENTRY * WIRE_BATCH_PAGES);
 	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
+	expect_same(b);
 }
 
 static void one_byte_anywhere_makes_a_page_data(void **state)
@@ -169,14 +63,11 @@ static void one_byte_anywhere_makes_a_page_data(void **state)
 	struct page_encoder *e = page_encoder_new(0);
 	struct batch *b = *state;
 
-	b->count = 1;
-	b->gfns[0] = 1;
-	b->pages[0] = b->bytes[0];
-	memset(b->bytes[0], 0, WIRE_PAGE_BYTES);
+	fill(b, 1, "z");
 	for (int at = 0; at < WIRE_PAGE_BYTES; at++) {
 		b->bytes[0][at] = 0x80;
-		b->length = page_encode(e, 1, b->gfns, b->pages, b->payload);
-		assert_int_equal(b->length, HEADER + 8 + WIRE_PAGE_BYTES);
+		encode_with(e, b);
+		assert_int_equal(b->length, HEADER + ENTRY + WIRE_PAGE_BYTES);
 		b->bytes[0][at] = 0;
 	}
 	page_encoder_free(e);
@@ -186,9 +77,9 @@ static void compressible_pages_become_smaller(void **state)
 {
 	struct batch *b = *state;
 
-	encode(b, WIRE_BATCH_PAGES, "t", LEVEL);
+	encode(b, WHOLE_PAGES, "t", LEVEL);
 	assert_int_equal(encoding_of(b), WIRE_ENCODING_ZSTD);
-	assert_true(b->length < WIRE_BATCH_PAGES * WIRE_PAGE_BYTES / 10);
+	assert_true(b->length < WHOLE_PAGES * WIRE_PAGE_BYTES / 10);
 }
 
 static void level_0_does_not_compress(void **state)
@@ -197,17 +88,53 @@ static void level_0_does_not_compress(void **state)
 
 	encode(b, 2, "t", 0);
 	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
-	assert_int_equal(b->length, HEADER + 2 * (8 + WIRE_PAGE_BYTES));
+	assert_int_equal(b->length, HEADER + 2 * (ENTRY + WIRE_PAGE_BYTES));
+}
+
+static void what_is_in_a_hurry_is_not_compressed(void **state)
+{
+	struct page_encoder *e = page_encoder_new(LEVEL);
+	struct batch *b = *state;
+	struct page_run run;
+	unsigned int entries;
+
+	fill(b, 2, "t");
+	run = run_of(b);
+	b->length = encode_some(e, &run, NULL, false, b->payload, &entries);
+	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
+	assert_int_equal(b->length, HEADER + 2 * (ENTRY + WIRE_PAGE_BYTES));
+	assert_int_equal(page_counts(e)->compressed, 0);
+	assert_int_equal(page_counts(e)->incompressible, 0);
+	page_encoder_free(e);
 }
 
 static void noise_goes_raw(void **state)
 {
 	struct batch *b = *state;
 
-	encode(b, WIRE_BATCH_PAGES, "n", LEVEL);
+	encode(b, WHOLE_PAGES, "n", LEVEL);
 	assert_int_equal(encoding_of(b), WIRE_ENCODING_RAW);
 	assert_int_equal(b->length,
-			 HEADER + WIRE_BATCH_PAGES * (8 + WIRE_PAGE_BYTES));
+			 HEADER + WHOLE_PAGES * (ENTRY + WIRE_PAGE_BYTES));
+}
+
+/* Where zstd did nothing it is not tried each time, but again some time. */
+static void noise_is_tried_now_and_then(void **state)
+{
+	struct page_encoder *e = page_encoder_new(LEVEL);
+	const struct page_counts *counts = page_counts(e);
+	struct batch *b = *state;
+
+	fill(b, 10, "n");
+	for (int i = 0; i < 50; i++)
+		encode_with(e, b);
+	assert_in_range(counts->incompressible, 2, 10);
+	assert_int_equal(counts->compressed, 0);
+	fill(b, 10, "t");
+	for (int i = 0; i < 50; i++)
+		encode_with(e, b);
+	assert_in_range(counts->compressed, 40, 50);
+	page_encoder_free(e);
 }
 
 static void contexts_can_be_used_again(void **state)
@@ -216,27 +143,22 @@ static void contexts_can_be_used_again(void **state)
 	struct batch *b = *state;
 
 	for (int round = 0; round < 20; round++) {
-		encode(b, 10, round % 2 ? "nz" : "tz", LEVEL);
-		b->length = page_encode(e, 10, b->gfns, b->pages, b->payload);
+		fill(b, 10, round % 2 ? "nz" : "tz");
+		encode_with(e, b);
 		expect_same(b);
 	}
 	page_encoder_free(e);
 }
 
-static void scattered_pages_come_back(void **state)
+static void gfns_come_in_the_order_given(void **state)
 {
 	struct page_encoder *e = page_encoder_new(LEVEL);
 	struct batch *b = *state;
-	struct expectation x = { b, 0, false, MAX_GFN, -1 };
 
-	encode(b, 4, "t", LEVEL);
-	b->pages[1] = b->bytes[3];
-	b->pages[3] = b->bytes[1];
-	b->length = page_encode(e, 4, b->gfns, b->pages, b->payload);
-	assert_int_equal(decode(b, b->length, &x), 4);
-	/* In the order of the pointers, not of the memory. */
-	fill_text(b->bytes[1], 4);
-	fill_text(b->bytes[3], 2);
+	fill(b, 6, "tzn");
+	for (uint64_t i = 0; i < 6; i++)
+		b->gfns[i] = i * 5 % 6; /* 0 5 4 3 2 1 */
+	encode_with(e, b);
 	expect_same(b);
 	page_encoder_free(e);
 }
@@ -251,211 +173,423 @@ static void a_refusal_of_the_receiver_is_returned(void **state)
 	assert_int_equal(x.seen, 2);
 }
 
-static void truncation_at_every_byte_is_refused(void **state)
+/* --- epoch after epoch -------------------------------------------------- */
+
+enum { PAGES = 1100, GFNS = 300 /* of the random ones */ };
+
+/* A guest's memory, its pages that were written, and the other side's. */
+static struct pair {
+	struct page_encoder *encoder;
+	struct shadow *shadow;
+	bool compress;
+	bool raw; /* so that a payload's length says what is in it */
+	uint64_t epoch;
+	uint64_t x;
+	uint8_t now[PAGES][WIRE_PAGE_BYTES];
+	uint8_t far[PAGES][WIRE_PAGE_BYTES];
+	size_t count;
+	uint64_t gfns[PAGES];
+	uint8_t pages[PAGES][WIRE_PAGE_BYTES];
+
+	size_t length; /* of the last payload */
+	uint8_t payload[WIRE_PAYLOAD_MAX + FENCE];
+	/* Of the last epoch: */
+	unsigned int payloads;
+	unsigned int kinds[3];
+} p;
+
+static void pair_open(size_t shadow_pages, int level, bool compress)
 {
-	static const char *const patterns[] = { "t", "n", "z", "tz" };
-	struct batch *b = *state;
+	memset(&p, 0, sizeof(p));
+	p.encoder = page_encoder_new(level);
+	p.compress = compress;
+	p.raw = !level || !compress;
+	p.x = 1;
+	assert_non_null(p.encoder);
+	if (!shadow_pages)
+		return;
+	p.shadow = shadow_new(shadow_pages * WIRE_PAGE_BYTES, PAGES - 1);
+	assert_non_null(p.shadow);
+}
 
-	for (int p = 0; p < 4; p++) {
-		encode(b, 3, patterns[p], LEVEL);
-		for (size_t len = 0; len < b->length; len++) {
-			struct expectation x = { b, 0, false, MAX_GFN, -1 };
+static void pair_close(void)
+{
+	page_encoder_free(p.encoder);
+	shadow_free(p.shadow);
+}
 
-			assert_int_equal(decode(b, len, &x), -EPROTO);
+/* The guest writes a page: z(ero), t(ext), n(oise), s(ame), w(ords). */
+static void guest_write(uint64_t gfn, char kind, unsigned int words)
+{
+	uint8_t *page = p.now[gfn];
+
+	if (kind == 'z')
+		memset(page, 0, WIRE_PAGE_BYTES);
+	else if (kind == 't')
+		fill_text(page, next_random(&p.x));
+	else if (kind == 'n')
+		fill_noise(page, WIRE_PAGE_BYTES, next_random(&p.x));
+	else if (kind == 'w')
+		change_words(page, words, &p.x);
+	p.gfns[p.count] = gfn;
+	memcpy(p.pages[p.count++], page, WIRE_PAGE_BYTES);
+}
+
+static int take_page(void *arg, const struct page_item *item)
+{
+	(void)arg;
+	assert_true(item->gfn < PAGES);
+	p.kinds[item->kind]++;
+	page_item_apply(item, p.far[item->gfn]);
+	return 0;
+}
+
+static void take_payload(unsigned int entries)
+{
+	AUTO_FREE uint8_t *copy = malloc(p.length);
+	const char *why = NULL;
+
+	memcpy(copy, p.payload, p.length);
+	assert_int_equal(page_decode(decoder, copy, p.length, PAGES - 1,
+				     take_page, NULL, &why),
+			 entries);
+	p.payloads++;
+}
+
+/* A payload is full, but for a whole page, unless it is the last. */
+static void expect_full(unsigned int entries)
+{
+	if (p.raw && entries < WIRE_BATCH_PAGES)
+		assert_true(p.length + ENTRY + WIRE_PAGE_BYTES >
+			    WIRE_PAYLOAD_MAX);
+}
+
+/* Sends what was written since, and compares both memories. */
+static void send_epoch(void)
+{
+	struct page_run run = { ++p.epoch, p.count, p.gfns, p.pages[0] };
+	const struct page_counts before = *page_counts(p.encoder), *n;
+	unsigned int entries;
+
+	p.payloads = 0;
+	memset(p.kinds, 0, sizeof(p.kinds));
+	while (run.count) {
+		p.length = encode_some(p.encoder, &run, p.shadow, p.compress,
+				       p.payload, &entries);
+		if (entries)
+			take_payload(entries);
+		if (run.count)
+			expect_full(entries);
+	}
+	n = page_counts(p.encoder);
+	assert_int_equal(n->whole - before.whole, p.kinds[WIRE_PAGE_DATA]);
+	assert_int_equal(n->zero - before.zero, p.kinds[WIRE_PAGE_ZERO]);
+	assert_int_equal(n->delta - before.delta, p.kinds[WIRE_PAGE_DELTA]);
+	assert_int_equal(n->same - before.same,
+			 p.count - p.kinds[0] - p.kinds[1] - p.kinds[2]);
+	assert_int_equal(memcmp(p.far, p.now, sizeof(p.far)), 0);
+	p.count = 0;
+}
+
+static void expect_kinds(unsigned int whole, unsigned int zero,
+			 unsigned int deltas)
+{
+	assert_int_equal(p.kinds[WIRE_PAGE_DATA], whole);
+	assert_int_equal(p.kinds[WIRE_PAGE_ZERO], zero);
+	assert_int_equal(p.kinds[WIRE_PAGE_DELTA], deltas);
+}
+
+/* As it is, zeroes, all of it new, a few words, or any number of them. */
+static void random_write(uint64_t gfn)
+{
+	static const char kinds[] = "ssztnwwwwwww";
+	char kind = kinds[next_random(&p.x) % (sizeof(kinds) - 1)];
+	unsigned int most = next_random(&p.x) % 4 ? 8 : 512;
+
+	guest_write(gfn, kind, 1 + next_random(&p.x) % most);
+}
+
+static void deltas_come_back_over_many_epochs(void **state)
+{
+	const struct {
+		size_t shadow;
+		int level;
+		bool compress;
+	} cases[] = {
+		{ GFNS, 0, false }, { GFNS, 1, true }, { GFNS, 3, true },
+		{ GFNS, 1, false }, { 100, 1, true },  { 100, 0, true },
+		{ 1, 1, true },	    { 0, 1, true },
+	};
+
+	(void)state;
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		const struct page_counts *n;
+
+		pair_open(cases[c].shadow, cases[c].level, cases[c].compress);
+		n = page_counts(p.encoder);
+		for (int epoch = 0; epoch < 60; epoch++) {
+			uint64_t share = 1 + next_random(&p.x) % 20;
+
+			for (uint64_t gfn = 0; gfn < GFNS; gfn++)
+				if (next_random(&p.x) % share == 0)
+					random_write(gfn);
+			send_epoch();
 		}
+		assert_true(n->whole && n->zero);
+		if (cases[c].shadow != 1)
+			assert_int_equal(n->delta && n->same,
+					 cases[c].shadow > 0);
+		pair_close();
 	}
 }
 
-static void anything_behind_the_bodies_is_refused(void **state)
+static void a_page_as_before_is_left_out(void **state)
 {
-	static const char *const patterns[] = { "t", "n", "z" };
-	struct batch *b = *state;
+	(void)state;
+	pair_open(PAGES, LEVEL, true);
+	guest_write(1, 't', 0);
+	guest_write(2, 'z', 0);
+	guest_write(3, 'n', 0);
+	send_epoch();
+	expect_kinds(2, 1, 0);
+	for (int again = 0; again < 3; again++) {
+		for (uint64_t gfn = 1; gfn <= 3; gfn++)
+			guest_write(gfn, 's', 0);
+		send_epoch();
+		assert_int_equal(p.payloads, 0);
+	}
+	/* Between others it takes no entry either. */
+	guest_write(1, 's', 0);
+	guest_write(2, 'w', 5);
+	guest_write(3, 's', 0);
+	guest_write(4, 't', 0);
+	send_epoch();
+	assert_int_equal(p.payloads, 1);
+	expect_kinds(1, 0, 1);
+	pair_close();
+}
 
-	for (int p = 0; p < 3; p++) {
-		encode(b, 3, patterns[p], LEVEL);
-		b->payload[b->length++] = 0;
-		expect_refused(b);
+static void without_a_shadow_all_is_sent_again(void **state)
+{
+	(void)state;
+	pair_open(0, LEVEL, true);
+	for (int again = 0; again < 3; again++) {
+		guest_write(1, again ? 's' : 't', 0);
+		guest_write(2, 'z', 0);
+		send_epoch();
+		expect_kinds(1, 1, 0);
+	}
+	pair_close();
+}
+
+static void zeroes_come_and_go(void **state)
+{
+	(void)state;
+	pair_open(PAGES, 0, true);
+	guest_write(7, 'z', 0);
+	send_epoch();
+	expect_kinds(0, 1, 0);
+	guest_write(7, 'w', 1);
+	send_epoch();
+	expect_kinds(0, 0, 1);
+	guest_write(7, 'z', 0);
+	send_epoch();
+	expect_kinds(0, 1, 0);
+	guest_write(7, 'n', 0);
+	send_epoch();
+	expect_kinds(1, 0, 0);
+	guest_write(7, 'z', 0);
+	send_epoch();
+	expect_kinds(0, 1, 0);
+	guest_write(7, 's', 0);
+	send_epoch();
+	expect_kinds(0, 0, 0);
+	pair_close();
+}
+
+/* Its other half may be on the way already. */
+static void a_second_time_in_its_epoch_a_page_is_whole(void **state)
+{
+	(void)state;
+	pair_open(PAGES, 0, true);
+	guest_write(1, 't', 0);
+	guest_write(2, 't', 0);
+	guest_write(3, 't', 0);
+	guest_write(4, 't', 0);
+	send_epoch();
+	for (int again = 0; again < 3; again++) {
+		p.epoch = again ? p.epoch - 1 : p.epoch;
+		guest_write(1, 'w', 1);
+		guest_write(2, again ? 'w' : 's', 1);
+		guest_write(3, again == 1 ? 'z' : 'w', 1);
+		guest_write(4, again ? 's' : 'w', 1);
+		send_epoch();
+		if (!again)
+			expect_kinds(0, 0, 3);
+		else
+			expect_kinds(again == 1 ? 3 : 4, again == 1, 0);
+	}
+	for (uint64_t gfn = 1; gfn <= 4; gfn++)
+		guest_write(gfn, 'w', 1);
+	send_epoch();
+	expect_kinds(0, 0, 4);
+	pair_close();
+}
+
+/* What the payload has to be, byte by byte. */
+static void deltas_come_before_whole_pages(void **state)
+{
+	const uint64_t entries[] = { entry_of(WIRE_PAGE_DATA, 1),
+				     entry_of(WIRE_PAGE_DELTA, 2),
+				     entry_of(WIRE_PAGE_ZERO, 3),
+				     entry_of(WIRE_PAGE_DATA, 5),
+				     entry_of(WIRE_PAGE_DELTA, 6) };
+	static uint8_t expected[5 * WIRE_PAGE_BYTES];
+	struct cursor c = cursor_over(expected, sizeof(expected));
+	uint8_t was[2][WIRE_PAGE_BYTES];
+
+	(void)state;
+	pair_open(PAGES, 0, true);
+	for (uint64_t gfn = 1; gfn <= 6; gfn++)
+		guest_write(gfn, 't', 0);
+	send_epoch();
+	memcpy(was[0], p.now[2], WIRE_PAGE_BYTES);
+	memcpy(was[1], p.now[6], WIRE_PAGE_BYTES);
+	guest_write(1, 'n', 0);
+	guest_write(2, 'w', 1);
+	guest_write(3, 'z', 0);
+	guest_write(4, 's', 0);
+	guest_write(5, 'n', 0);
+	guest_write(6, 'w', 20);
+	send_epoch();
+
+	cursor_put_u32(&c, 5);
+	cursor_put_u32(&c, WIRE_ENCODING_RAW);
+	for (int i = 0; i < 5; i++)
+		cursor_put_u64(&c, entries[i]);
+	c.at += delta_make(was[0], p.now[2], c.at);
+	c.at += delta_make(was[1], p.now[6], c.at);
+	cursor_put_bytes(&c, p.now[1], WIRE_PAGE_BYTES);
+	cursor_put_bytes(&c, p.now[5], WIRE_PAGE_BYTES);
+	assert_int_equal(p.length, c.at - expected);
+	assert_memory_equal(p.payload, expected, p.length);
+	pair_close();
+}
+
+static void no_delta_is_as_long_as_its_page(void **state)
+{
+	const struct {
+		unsigned int first; /* so many words at the start change */
+		bool last;	    /* and the last one */
+		size_t body;
+		enum wire_page_kind kind;
+	} cases[] = {
+		{ 503, false, 8 + 63 + 503 * 8, WIRE_PAGE_DELTA }, /* 4095 */
+		{ 502, true, WIRE_PAGE_BYTES, WIRE_PAGE_DATA },
+		{ 501, true, 8 + 64 + 502 * 8, WIRE_PAGE_DELTA },
+		{ 512, false, WIRE_PAGE_BYTES, WIRE_PAGE_DATA },
+		{ 1, false, 8 + 1 + 8, WIRE_PAGE_DELTA },
+	};
+
+	(void)state;
+	pair_open(PAGES, 0, true);
+	guest_write(1, 't', 0);
+	send_epoch();
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		for (unsigned int i = 0; i < cases[c].first; i++)
+			p.now[1][8 * i] ^= 0x55;
+		p.now[1][WIRE_PAGE_BYTES - 1] ^= cases[c].last;
+		guest_write(1, 's', 0);
+		send_epoch();
+		assert_int_equal(p.kinds[cases[c].kind], 1);
+		assert_int_equal(p.length, HEADER + ENTRY + cases[c].body);
+	}
+	pair_close();
+}
+
+/* All of them are taken, in as many payloads as it needs and no more. */
+static void no_payload_is_too_long(void **state)
+{
+	const struct {
+		char kind;
+		unsigned int words;
+		unsigned int each; /* pages a payload */
+	} cases[] = {
+		{ 'n', 0, WHOLE_PAGES },
+		{ 'w', 496, WHOLE_PAGES }, /* 4038 bytes and more */
+		{ 'w', 1, WIRE_BATCH_PAGES },
+		{ 'z', 0, WIRE_BATCH_PAGES },
+		{ 'n', 0, WHOLE_PAGES },
+	};
+
+	(void)state;
+	for (int compress = 0; compress < 2; compress++) {
+		pair_open(PAGES, LEVEL, compress);
+		for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+			for (uint64_t gfn = 0; gfn < PAGES; gfn++)
+				guest_write(gfn, cases[c].kind, cases[c].words);
+			send_epoch();
+			assert_int_equal(p.payloads, (PAGES + cases[c].each -
+						      1) / cases[c].each);
+			assert_int_equal(p.kinds[0] + p.kinds[1] + p.kinds[2],
+					 PAGES);
+		}
+		pair_close();
 	}
 }
 
-/*
- * A corrupted body may decode to other bytes, which is for the checksum to
- * find; no corruption may lead to a gfn that does not exist or to a crash.
- */
-static void no_corrupted_byte_does_harm(void **state)
+static void payloads_of_any_mix_are_full(void **state)
 {
-	static const char *const patterns[] = { "tz", "zn" };
-	const uint8_t flips[] = { 0x01, 0x80, 0xff, 0x55 };
-	struct batch *b = *state;
-
-	for (int p = 0; p < 2; p++) {
-		encode(b, 2, patterns[p], LEVEL);
-		for (size_t at = 0; at < b->length; at++)
-			for (int f = 0; f < 4; f++) {
-				struct expectation x = { b, 0, false, MAX_GFN,
-							 -1 };
-				int n;
-
-				b->payload[at] ^= flips[f];
-				n = decode(b, b->length, &x);
-				assert_true(n == -EPROTO || n == (int)b->count);
-				b->payload[at] ^= flips[f];
-			}
+	(void)state;
+	pair_open(PAGES, 0, true);
+	for (int epoch = 0; epoch < 20; epoch++) {
+		for (uint64_t gfn = 0; gfn < PAGES; gfn++)
+			guest_write(gfn, next_random(&p.x) % 4 ? 'w' : 'z',
+				    1 + next_random(&p.x) % 512);
+		send_epoch();
+		assert_true(p.payloads > 1);
 	}
+	pair_close();
 }
 
-static void counts_are_bounded(void **state)
+/* That zstd could do nothing with whole pages says nothing of deltas. */
+static void deltas_are_compressed_behind_noise(void **state)
 {
-	const uint32_t bad[] = { 0, WIRE_BATCH_PAGES + 1, 0x10000, UINT32_MAX,
-				 UINT32_C(1) << 29 };
-	struct batch *b = *state;
+	const struct page_counts *n;
 
-	for (int i = 0; i < 5; i++) {
-		uint32_t le = htole32(bad[i]);
-
-		encode(b, WIRE_BATCH_PAGES, "n", LEVEL);
-		memcpy(b->payload, &le, 4);
-		expect_refused(b);
+	(void)state;
+	pair_open(PAGES, LEVEL, true);
+	n = page_counts(p.encoder);
+	for (uint64_t gfn = 0; gfn < 100; gfn++)
+		guest_write(gfn, 't', 0);
+	send_epoch();
+	guest_write(200, 'n', 0);
+	send_epoch();
+	assert_int_equal(n->incompressible, 1);
+	for (uint64_t gfn = 0; gfn < 100; gfn++) {
+		memset(p.now[gfn], '-', 8 * 10);
+		guest_write(gfn, 's', 0);
 	}
-	/* Well-formed but for the count: none, and one too many. */
-	memset(b->payload, 0, HEADER);
-	b->length = HEADER;
-	expect_refused(b);
-	memset(b->payload, 0, HEADER + 8 * (WIRE_BATCH_PAGES + 1));
-	b->payload[0] = WIRE_BATCH_PAGES + 1;
-	for (int i = 0; i <= WIRE_BATCH_PAGES; i++)
-		b->payload[HEADER + 8 * i + 7] = WIRE_PAGE_ZERO;
-	b->length = HEADER + 8 * (WIRE_BATCH_PAGES + 1);
-	expect_refused(b);
+	send_epoch();
+	expect_kinds(0, 0, 100);
+	assert_int_equal(p.payload[4], WIRE_ENCODING_ZSTD);
+	assert_true(p.length < 100 * (ENTRY + 8 + 2 + 80) / 2);
+	pair_close();
 }
 
-static void unknown_encodings_are_refused(void **state)
+static void what_the_shadow_does_not_cover_goes_whole(void **state)
 {
-	struct batch *b = *state;
-
-	for (int at = 4; at < 8; at++) {
-		encode(b, 1, "n", LEVEL);
-		b->payload[at] = 2;
-		expect_refused(b);
+	(void)state;
+	pair_open(0, 0, true);
+	p.shadow = shadow_new(PAGES * WIRE_PAGE_BYTES, 9);
+	for (int epoch = 0; epoch < 3; epoch++) {
+		for (uint64_t gfn = 0; gfn < 20; gfn++)
+			guest_write(gfn, epoch ? 'w' : 't', 1);
+		guest_write(20, 'z', 0);
+		send_epoch();
+		expect_kinds(epoch ? 10 : 20, 1, epoch ? 10 : 0);
 	}
-}
-
-static void reserved_bits_and_kinds_are_refused(void **state)
-{
-	struct batch *b = *state;
-
-	for (int bit = 32; bit < 64; bit++) {
-		encode(b, 2, "z", LEVEL);
-		poke64(b, HEADER + 8,
-		       (UINT64_C(1) << 56 | 5) ^ UINT64_C(1) << bit);
-		expect_refused(b);
-	}
-}
-
-static void gfns_end_at_max_gfn(void **state)
-{
-	struct batch *b = *state;
-
-	encode(b, 2, "z", LEVEL);
-	poke64(b, HEADER + 8, UINT64_C(1) << 56 | MAX_GFN);
-	b->gfns[1] = MAX_GFN;
-	expect_same(b);
-	poke64(b, HEADER + 8, UINT64_C(1) << 56 | (MAX_GFN + 1));
-	expect_refused(b);
-	poke64(b, HEADER + 8, UINT64_C(1) << 56 | UINT32_MAX);
-	expect_refused(b);
-}
-
-static void the_largest_gfn_comes_back(void **state)
-{
-	struct batch *b = *state;
-	struct expectation x = { b, 0, true, WIRE_GFN_MAX, -1 };
-
-	encode(b, 1, "z", LEVEL);
-	b->gfns[0] = WIRE_GFN_MAX;
-	poke64(b, HEADER, UINT64_C(1) << 56 | WIRE_GFN_MAX);
-	assert_int_equal(decode(b, b->length, &x), 1);
-}
-
-/* Replaces the body of a one-page payload by `len` bytes. */
-static void set_body(struct batch *b, const void *body, size_t len)
-{
-	encode(b, 1, "n", 0);
-	b->payload[4] = WIRE_ENCODING_ZSTD;
-	memcpy(b->payload + HEADER + 8, body, len);
-	b->length = HEADER + 8 + len;
-}
-
-static void zstd_frames_of_another_size_are_refused(void **state)
-{
-	static uint8_t content[2 * WIRE_PAGE_BYTES];
-	const size_t sizes[] = { 0, 1, WIRE_PAGE_BYTES - 1, WIRE_PAGE_BYTES + 1,
-				 2 * WIRE_PAGE_BYTES };
-	struct batch *b = *state;
-	uint8_t body[512];
-
-	for (int i = 0; i < 5; i++) {
-		set_body(b, body,
-			 ZSTD_compress(body, sizeof(body), content, sizes[i],
-				       1));
-		expect_refused(b);
-	}
-	set_body(
-		b, body,
-		ZSTD_compress(body, sizeof(body), content, WIRE_PAGE_BYTES, 1));
-	memset(b->bytes[0], 0, WIRE_PAGE_BYTES);
-	expect_same(b);
-}
-
-/* Two frames, or one and a skippable one, make the right number of bytes. */
-static void more_than_one_zstd_frame_is_refused(void **state)
-{
-	static const uint8_t skippable[8] = { 0x50, 0x2a, 0x4d, 0x18 };
-	static uint8_t content[WIRE_PAGE_BYTES];
-	struct batch *b = *state;
-	uint8_t body[512];
-	size_t n;
-
-	n = ZSTD_compress(body, 256, content, WIRE_PAGE_BYTES / 2, 1);
-	memcpy(body + n, body, n);
-	set_body(b, body, 2 * n);
-	expect_refused(b);
-
-	n = ZSTD_compress(body, 256, content, WIRE_PAGE_BYTES, 1);
-	memcpy(body + n, skippable, sizeof(skippable));
-	set_body(b, body, n + sizeof(skippable));
-	expect_refused(b);
-
-	memcpy(body, skippable, sizeof(skippable));
-	n = ZSTD_compress(body + 8, 256, content, WIRE_PAGE_BYTES, 1);
-	set_body(b, body, n + sizeof(skippable));
-	expect_refused(b);
-}
-
-static void a_zstd_frame_without_its_size_is_refused(void **state)
-{
-	static uint8_t content[WIRE_PAGE_BYTES];
-	ZSTD_CCtx *zstd = ZSTD_createCCtx();
-	struct batch *b = *state;
-	uint8_t body[512];
-
-	ZSTD_CCtx_setParameter(zstd, ZSTD_c_contentSizeFlag, 0);
-	set_body(b, body,
-		 ZSTD_compress2(zstd, body, sizeof(body), content,
-				sizeof(content)));
-	expect_refused(b);
-	ZSTD_freeCCtx(zstd);
-}
-
-static void a_zstd_frame_for_no_pages_is_refused(void **state)
-{
-	struct batch *b = *state;
-
-	encode(b, 1, "z", LEVEL);
-	b->payload[4] = WIRE_ENCODING_ZSTD;
-	expect_refused(b);
-	b->length += ZSTD_compress(b->payload + b->length, 64, "", 0, 1);
-	expect_refused(b);
+	pair_close();
 }
 
 int main(void)
@@ -466,22 +600,23 @@ int main(void)
 		cmocka_unit_test(one_byte_anywhere_makes_a_page_data),
 		cmocka_unit_test(compressible_pages_become_smaller),
 		cmocka_unit_test(level_0_does_not_compress),
+		cmocka_unit_test(what_is_in_a_hurry_is_not_compressed),
 		cmocka_unit_test(noise_goes_raw),
+		cmocka_unit_test(noise_is_tried_now_and_then),
 		cmocka_unit_test(contexts_can_be_used_again),
-		cmocka_unit_test(scattered_pages_come_back),
+		cmocka_unit_test(gfns_come_in_the_order_given),
 		cmocka_unit_test(a_refusal_of_the_receiver_is_returned),
-		cmocka_unit_test(truncation_at_every_byte_is_refused),
-		cmocka_unit_test(anything_behind_the_bodies_is_refused),
-		cmocka_unit_test(no_corrupted_byte_does_harm),
-		cmocka_unit_test(counts_are_bounded),
-		cmocka_unit_test(unknown_encodings_are_refused),
-		cmocka_unit_test(reserved_bits_and_kinds_are_refused),
-		cmocka_unit_test(gfns_end_at_max_gfn),
-		cmocka_unit_test(the_largest_gfn_comes_back),
-		cmocka_unit_test(zstd_frames_of_another_size_are_refused),
-		cmocka_unit_test(more_than_one_zstd_frame_is_refused),
-		cmocka_unit_test(a_zstd_frame_without_its_size_is_refused),
-		cmocka_unit_test(a_zstd_frame_for_no_pages_is_refused),
+		cmocka_unit_test(deltas_come_back_over_many_epochs),
+		cmocka_unit_test(a_page_as_before_is_left_out),
+		cmocka_unit_test(without_a_shadow_all_is_sent_again),
+		cmocka_unit_test(zeroes_come_and_go),
+		cmocka_unit_test(a_second_time_in_its_epoch_a_page_is_whole),
+		cmocka_unit_test(deltas_come_before_whole_pages),
+		cmocka_unit_test(no_delta_is_as_long_as_its_page),
+		cmocka_unit_test(no_payload_is_too_long),
+		cmocka_unit_test(payloads_of_any_mix_are_full),
+		cmocka_unit_test(deltas_are_compressed_behind_noise),
+		cmocka_unit_test(what_the_shadow_does_not_cover_goes_whole),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

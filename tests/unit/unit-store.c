@@ -4,119 +4,7 @@
 
 #include "stream/store.h"
 
-#include <errno.h>
-
-#include "base/cleanup.h"
-#include "stream/checksum.h"
-#include "stream/pages.h"
-#include "tests/unit/unit-stream.h"
-
-enum { MAX_GFN = 0xfefff, RAM_BYTES = 8 * 1024 * 1024 };
-
-/* A store under test and the sums of what it was fed. */
-struct bench {
-	struct store *store;
-	struct page_encoder *encoder;
-	struct checksum *checksum;
-	struct wire_epoch_end end;
-	uint8_t payload[WIRE_PAYLOAD_MAX];
-	const char *why;
-};
-
-static int setup(void **state)
-{
-	struct bench *b = calloc(1, sizeof(*b));
-
-	b->store = store_new(RAM_BYTES, MAX_GFN);
-	b->encoder = page_encoder_new(1);
-	b->checksum = checksum_new();
-	*state = b;
-	return b->store && b->encoder && b->checksum ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-	struct bench *b = *state;
-
-	store_free(b->store);
-	page_encoder_free(b->encoder);
-	checksum_free(b->checksum);
-	free(b);
-	return 0;
-}
-
-static void begin(struct bench *b, uint64_t number)
-{
-	store_begin(b->store, number);
-	checksum_reset(b->checksum);
-	b->end = (struct wire_epoch_end){ 0 };
-}
-
-static void count(struct bench *b, const void *payload, size_t len)
-{
-	b->end.bytes += len;
-	checksum_add(b->checksum, payload, len);
-}
-
-/* One page at gfn, made of `seed`; 0 is a page of zeroes. */
-static int feed_page(struct bench *b, uint64_t gfn, uint64_t seed)
-{
-	uint8_t page[WIRE_PAGE_BYTES] = { 0 };
-	const uint8_t *pages[1] = { page };
-	size_t len;
-
-	if (seed)
-		fill_text(page, seed);
-	len = page_encode(b->encoder, 1, &gfn, pages, b->payload);
-	b->end.pages++;
-	count(b, b->payload, len);
-	return store_pages(b->store, b->payload, len, &b->why);
-}
-
-static int feed_state(struct bench *b, const void *bytes, size_t len)
-{
-	count(b, bytes, len);
-	return store_state(b->store, bytes, len, &b->why);
-}
-
-static int finish(struct bench *b)
-{
-	b->end.checksum = checksum_value(b->checksum);
-	return store_end(b->store, &b->end, &b->why);
-}
-
-struct lookup {
-	uint64_t gfn;
-	uint64_t seed;
-	int seen;
-};
-
-static int look(void *arg, uint64_t gfn, const uint8_t *bytes)
-{
-	uint8_t expected[WIRE_PAGE_BYTES];
-	struct lookup *l = arg;
-
-	if (gfn != l->gfn)
-		return 0;
-	l->seen++;
-	if (!l->seed) {
-		assert_null(bytes);
-		return 0;
-	}
-	fill_text(expected, l->seed);
-	assert_non_null(bytes);
-	assert_memory_equal(bytes, expected, sizeof(expected));
-	return 0;
-}
-
-/* Exactly one page at gfn, and it is the one made of `seed`. */
-static void expect_page(struct bench *b, uint64_t gfn, uint64_t seed)
-{
-	struct lookup l = { gfn, seed, 0 };
-
-	assert_int_equal(store_each_page(b->store, look, &l), 0);
-	assert_int_equal(l.seen, 1);
-}
+#include "tests/unit/store-fixture.h"
 
 static size_t put_records(uint8_t *out, size_t room, uint32_t type,
 			  uint32_t length)
@@ -233,12 +121,11 @@ static void the_index_finds_every_gfn(void **state)
 	}
 }
 
-static int refuse_second(void *arg, uint64_t gfn, const uint8_t *bytes)
+static int refuse_second(void *arg, const struct page_item *item)
 {
 	int *calls = arg;
 
-	(void)gfn;
-	(void)bytes;
+	(void)item;
 	return ++*calls == 2 ? -EIO : 0;
 }
 
@@ -311,7 +198,7 @@ static void a_small_space_of_gfns_bounds_pages_too(void **state)
 	struct bench *b = *state;
 	struct store *own = b->store;
 
-	b->store = store_new(UINT64_C(1) << 40, 3);
+	b->store = store_new(UINT64_C(1) << 40, 3, NULL);
 	assert_non_null(b->store);
 	begin(b, 1);
 	for (uint64_t gfn = 0; gfn <= 3; gfn++)
@@ -344,17 +231,12 @@ static void wrong_counts_and_checksums_are_refused(void **state)
 
 static void a_missing_doubled_or_swapped_frame_is_refused(void **state)
 {
-	uint8_t first[8192], second[8192];
-	uint8_t page[WIRE_PAGE_BYTES];
-	const uint8_t *pages[1] = { page };
+	static uint8_t first[WIRE_PAYLOAD_MAX], second[WIRE_PAYLOAD_MAX];
 	struct bench *b = *state;
-	const uint64_t gfn = 3;
 	size_t n, m;
 
-	fill_text(page, 1);
-	n = page_encode(b->encoder, 1, &gfn, pages, first);
-	fill_text(page, 2);
-	m = page_encode(b->encoder, 1, &gfn, pages, second);
+	n = encode_page(b, 3, 1, first);
+	m = encode_page(b, 3, 2, second);
 	assert_int_equal(n, m);
 	for (int mistake = 0; mistake < 4; mistake++) {
 		int err;
@@ -461,7 +343,7 @@ static void nothing_comes_before_begin_or_after_the_end(void **state)
 	struct bench *b = *state;
 	struct store *own = b->store;
 
-	b->store = store_new(RAM_BYTES, MAX_GFN);
+	b->store = store_new(RAM_BYTES, MAX_GFN, NULL);
 	assert_false(store_complete(b->store));
 	assert_int_equal(feed_page(b, 1, 1), -EPROTO);
 	assert_int_equal(feed_state(b, "12345678", 8), -EPROTO);
@@ -507,8 +389,6 @@ static void an_error_lasts_until_the_next_epoch(void **state)
 	assert_int_equal(finish(b), 0);
 	assert_true(store_complete(b->store));
 }
-
-#define FRESH(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {

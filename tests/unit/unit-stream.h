@@ -37,6 +37,29 @@ static inline void fill_text(uint8_t *page, uint64_t seed)
 	memcpy(page, &seed, sizeof(seed));
 }
 
+/* The next of a sequence that is the same each time; *x is not 0. */
+static inline uint64_t next_random(uint64_t *x)
+{
+	*x ^= *x << 13;
+	*x ^= *x >> 7;
+	*x ^= *x << 17;
+	return *x * UINT64_C(0x2545f4914f6cdd1d) >> 16;
+}
+
+/* Changes just so many words of a page, and each of them. */
+static inline void change_words(uint8_t *page, unsigned int count, uint64_t *x)
+{
+	enum { WORDS = WIRE_PAGE_BYTES / 8 };
+
+	for (unsigned int i = 0; i < WORDS; i++) {
+		if (next_random(x) % (WORDS - i) >= count)
+			continue;
+		page[i * 8 + next_random(x) % 8] ^=
+			(uint8_t)(1 + next_random(x) % 255);
+		count--;
+	}
+}
+
 /* What the receiver of `b` would see; the payload stays in `b`. */
 static inline struct frame frame_of(struct frame_buf *b)
 {

@@ -46,6 +46,7 @@
 #include "resume/guard.h"
 #include "resume/guest.h"
 #include "resume/xen/host.h"
+#include "stream/epoch_encoder.h"
 
 enum { ARENA_PAGES = 16384, EPOCHS_MAX = 4096 };
 
@@ -54,9 +55,11 @@ struct drive {
 	struct guest_source *source;
 	struct guest_description description;
 	struct guest_standby *twin;
+	struct history *history;
 	struct store *store;
 	struct epoch *epoch;
 	struct epoch_encoder *encoder;
+	struct epoch_peer peer;
 	struct guard *guard;
 	int ends[2]; /* of the image's socket pair */
 	const char *words;
@@ -155,6 +158,25 @@ static enum guest_ask wanted(void)
 	return GUEST_ASK_AUTO;
 }
 
+/* Deltas where this kind of guest takes them, as the engine has it. */
+static int make_peer(struct drive *d)
+{
+	const struct guest_description *g = &d->description;
+	bool deltas = guest_wire_kind(g->kind)->deltas;
+
+	d->peer = (struct epoch_peer){
+		.connection = 1,
+		.max_gfn = g->max_gfn,
+		.shadow_bytes = deltas ? g->ram_bytes : 0,
+		.shadow_room = UINT64_MAX,
+	};
+	if (deltas)
+		d->history = history_new(g->max_gfn);
+	d->store = store_new(g->ram_bytes, g->max_gfn, d->history);
+	d->encoder = epoch_encoder_new(1);
+	return !d->store || !d->encoder || (deltas && !d->history);
+}
+
 static int begin(struct drive *d, const char *words, size_t pages)
 {
 	struct guest_error err = { "" };
@@ -177,10 +199,8 @@ static int begin(struct drive *d, const char *words, size_t pages)
 	       d->description.config_length);
 	strcat(d->description.name, "2");
 	d->description.uuid[0] ^= 1;
-	d->store = store_new(d->description.ram_bytes, d->description.max_gfn);
 	d->epoch = epoch_new(pages, WIRE_STATE_MAX);
-	d->encoder = epoch_encoder_new(1);
-	return !d->store || !d->epoch || !d->encoder;
+	return make_peer(d) || !d->epoch;
 }
 
 /* The image, read by `reader`; leaves the guest running and tracked. */
@@ -257,11 +277,24 @@ static void sink_put(void *arg, struct frame_buf *b)
 	free(b);
 }
 
+static void sink_unget(void *arg, struct frame_buf *b)
+{
+	(void)arg;
+	free(b);
+}
+
+static bool sink_behind(void *arg)
+{
+	(void)arg;
+	return true;
+}
+
 static int apply(struct drive *d)
 {
-	const struct frame_sink sink = { sink_get, sink_put, d };
+	const struct frame_sink sink = { sink_get, sink_put, sink_unget,
+					 sink_behind, d };
 	uint64_t bytes = 0;
-	int rc = epoch_encode(d->encoder, d->epoch, &sink, &bytes);
+	int rc = epoch_encode(d->encoder, d->epoch, &d->peer, &sink, &bytes);
 
 	if (rc < 0)
 		return fail("encode", rc, NULL);
@@ -291,6 +324,7 @@ static int one_epoch(struct drive *d, unsigned long n, bool last)
 	t1 = clock_now_us();
 	e->number = n + 1;
 	do {
+		epoch_clear(e);
 		rc = d->ops->capture(d->source, e);
 		if (rc < 0)
 			break;
@@ -366,6 +400,7 @@ static int end(struct drive *d, int rc)
 	d->ops->close(d->source);
 	guest_description_fini(&d->description);
 	store_free(d->store);
+	history_free(d->history);
 	epoch_free(d->epoch);
 	epoch_encoder_free(d->encoder);
 	printf("%s\n", rc ? "FAILED" : "PASSED");

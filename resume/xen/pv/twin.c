@@ -287,15 +287,17 @@ void pv_twin_close(struct pv_twin *t)
 /* --- epochs ------------------------------------------------------------------
  */
 
-static int write_page(void *arg, uint64_t gfn, const uint8_t *bytes)
+/* They come whole, as libxl wants them (struct guest_wire_kind). */
+static int write_page(void *arg, const struct page_item *item)
 {
 	static const uint8_t zeroes[WIRE_PAGE_BYTES];
 	struct pv_twin *t = arg;
-	struct pv_page p = { .pfn = gfn, .bytes = bytes ? bytes : zeroes };
+	struct pv_page p = { .pfn = item->gfn,
+			     .bytes = item->bytes ? item->bytes : zeroes };
 
-	if (gfn > t->max_pfn)
+	if (p.pfn > t->max_pfn || item->kind == WIRE_PAGE_DELTA)
 		return -EPROTO;
-	p.type = t->types[gfn];
+	p.type = t->types[p.pfn];
 	pv_write_page(t->writer, &p);
 	return 0;
 }

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "resume/dirty.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+int dirty_open(struct dirty *d, size_t words, uint64_t *bits)
+{
+	*d = (struct dirty){ .words = words, .bits = bits, .own_bits = !bits };
+	if (!bits)
+		d->bits = memory_touched(words * 8);
+	d->carry = memory_touched(words * 8);
+	d->ahead = memory_touched(words * 8);
+	if (d->bits && d->carry && d->ahead)
+		return 0;
+	dirty_close(d);
+	return -ENOMEM;
+}
+
+void dirty_close(struct dirty *d)
+{
+	if (d->own_bits)
+		free(d->bits);
+	free(d->carry);
+	free(d->ahead);
+	*d = (struct dirty){ 0 };
+}
+
+void dirty_reset(struct dirty *d)
+{
+	memset(d->bits, 0, d->words * 8);
+	memset(d->carry, 0, d->words * 8);
+	memset(d->ahead, 0, d->words * 8);
+	d->captured = false;
+	d->next_word = 0;
+}
+
+/* Puts one word's pages; returns the bits for which there was no room. */
+static uint64_t put_word(struct epoch *e, size_t w, uint64_t dirty,
+			 dirty_put_fn *put, void *arg)
+{
+	for (; dirty; dirty &= dirty - 1)
+		if (!put(arg, e, w * 64 + (uint64_t)__builtin_ctzll(dirty)))
+			break;
+	return dirty;
+}
+
+/*
+ * Goes on where the last one ran out of room: pages that are written all the
+ * time must not keep the others waiting for ever.  True: all were put.
+ */
+static bool put_all(struct dirty *d, struct epoch *e, dirty_put_fn *put,
+		    void *arg, size_t *count)
+{
+	size_t w = d->next_word, full = d->words;
+	uint64_t dirty, left;
+
+	for (size_t i = 0; i < d->words; i++) {
+		dirty = d->bits[w] | d->carry[w];
+		if (dirty) {
+			left = put_word(e, w, dirty, put, arg);
+			d->bits[w] = 0;
+			d->carry[w] = left;
+			d->ahead[w] |= dirty & ~left;
+			*count += (size_t)__builtin_popcountll(dirty & ~left);
+			if (left && full == d->words)
+				full = w;
+		}
+		if (++w == d->words)
+			w = 0;
+	}
+	if (full < d->words)
+		d->next_word = full;
+	return full == d->words;
+}
+
+/* What was copied ahead for the epoch before this one is in it, or lost. */
+static void settle(struct dirty *d)
+{
+	for (size_t w = 0; w < d->words; w++) {
+		if (!d->ahead[w])
+			continue;
+		if (!d->captured)
+			d->carry[w] |= d->ahead[w];
+		d->ahead[w] = 0;
+	}
+	d->captured = false;
+}
+
+/* Half a millisecond of copying. */
+enum { WORTH_PAGES = 1024 };
+
+bool dirty_worth(const struct dirty *d)
+{
+	return d->captured && d->last >= WORTH_PAGES;
+}
+
+size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, dirty_put_fn *put,
+			void *arg)
+{
+	size_t count = 0;
+
+	if (!e->page_count)
+		settle(d);
+	put_all(d, e, put, arg, &count);
+	return count;
+}
+
+void dirty_copy(struct dirty *d, struct epoch *e, dirty_put_fn *put, void *arg)
+{
+	size_t count = 0;
+
+	/* Nothing was copied ahead into this one. */
+	if (!e->page_count)
+		settle(d);
+	e->partial = !put_all(d, e, put, arg, &count);
+}
+
+void dirty_captured(struct dirty *d, const struct epoch *e)
+{
+	d->captured = true;
+	d->last = e->page_count;
+}
