@@ -109,10 +109,10 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		ops->barrier(source, r->number);
 	captured = now_us();
 	resume_err = epoch_resume(ops, source, kind);
-	arena->times.ahead_us = asked - started;
 	arena->times.suspend_us = suspended - asked;
 	arena->times.resume_us = now_us() - captured;
 	arena->times.paused_us = now_us() - suspended;
+	arena->times.ahead_us = asked - started;
 	r->guest_suspended = false;
 	/* Its pages count as taken: no other epoch would have them. */
 	if (!err && resume_err)
