@@ -307,7 +307,7 @@ static void memory_is_counted_as_it_is_taken(void **state)
 
 static void a_guest_of_any_size_takes_memory_as_it_comes(void **state)
 {
-	struct shadow *s = shadow_new(UINT64_C(1) << 40, WIRE_GFN_MAX);
+	struct shadow *s = shadow_new(UINT64_C(1) << 36, WIRE_GFN_MAX);
 	uint64_t sent;
 
 	(void)state;
