@@ -181,7 +181,7 @@ struct guest_source_ops {
 	/*
 	 * SUSPENDED: copies the pages written since the last capture, or since
 	 * they were copied ahead into `e`, and the CPU state into `e`, which
-	 * belongs to the caller and is empty or has those, and fills the
+	 * belongs to the caller and has those or is empty, and fills the
 	 * scan, copy and state times.  Allocates nothing.  Where the pages do
 	 * not fit, takes as many as do, remembers the rest for the next
 	 * capture and sets e->partial.  -ESTALE: the guest's memory layout

@@ -99,6 +99,37 @@ static void expect_checkpoint(struct guest_source *g, int err,
 	assert_int_equal(arena.number, 7);
 }
 
+static void guest_copy_ahead(struct guest_source *g, struct epoch *e)
+{
+	assert_false(g->suspended);
+	assert_int_equal(e->page_count, 0);
+	clock_us += 7;
+}
+
+/* While the guest runs, into what is empty, and only where pages can be found.
+ */
+static void test_copied_ahead(void **state)
+{
+	struct guest_source_ops ahead = ops;
+	struct guest_source g = { 0 };
+	uint32_t index[1];
+	struct epoch arena = { .page_count = 3 };
+	struct epoch_run r;
+
+	(void)state;
+	ahead.copy_ahead = guest_copy_ahead;
+	for (int with = 0; with < 2; with++) {
+		arena.page_count = 3;
+		arena.index = with ? index : NULL;
+		epoch_run_start(&r, 7, 1);
+		assert_int_equal(epoch_checkpoint(&r, &ahead, &g, &arena, 2000,
+						  GUEST_RESUME_FAST, now_us),
+				 0);
+		assert_int_equal(arena.times.ahead_us, with ? 7 : 0);
+		assert_int_equal(arena.times.suspend_us, 3);
+	}
+}
+
 static void test_captured(void **state)
 {
 	struct guest_source g = { 0 };
@@ -240,6 +271,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_captured),
+		cmocka_unit_test(test_copied_ahead),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_suspend_fails),
 		cmocka_unit_test(test_capture_fails),

@@ -43,6 +43,36 @@ static void test_as_many_as_there_are(void **state)
 	frame_pool_free(p);
 }
 
+static void count(void *arg, const struct frame_buf *b)
+{
+	(void)b;
+	++*(unsigned int *)arg;
+}
+
+/* One that was not used was never on its way: nobody is told of its return. */
+static void test_one_that_was_not_used(void **state)
+{
+	struct frame_pool *p = frame_pool_new(2);
+	struct frame_buf *first, *second;
+	unsigned int told = 0;
+
+	(void)state;
+	frame_pool_watch(p, count, &told);
+	assert_int_equal(frame_pool_out(p), 0);
+	first = frame_pool_get(p);
+	second = frame_pool_get(p);
+	assert_int_equal(frame_pool_out(p), 2);
+	frame_pool_unget(p, second);
+	assert_int_equal(told, 0);
+	assert_int_equal(frame_pool_out(p), 1);
+	assert_ptr_equal(frame_pool_get(p), second);
+	give_back(first);
+	give_back(second);
+	assert_int_equal(told, 2);
+	assert_int_equal(frame_pool_out(p), 0);
+	frame_pool_free(p);
+}
+
 struct waiter {
 	struct frame_pool *pool;
 	struct frame_buf *got;
@@ -119,6 +149,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_as_many_as_there_are),
+		cmocka_unit_test(test_one_that_was_not_used),
 		cmocka_unit_test(test_waits_for_a_release),
 		cmocka_unit_test(test_cancel_wakes_all),
 		cmocka_unit_test(test_cancelled_until_told),

@@ -180,14 +180,7 @@ int xen_pv_track(struct guest_source *s, struct guest_error *err)
 
 static bool into_epoch(void *arg, const struct pv_page *p)
 {
-	struct epoch *e = arg;
-
-	if (e->page_count == e->page_capacity)
-		return false;
-	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, p->bytes,
-	       WIRE_PAGE_BYTES);
-	e->gfns[e->page_count++] = p->pfn;
-	return true;
+	return epoch_put(arg, p->pfn, p->bytes);
 }
 
 static int put_state(struct guest_source *s, struct epoch *e)
@@ -226,7 +219,6 @@ int xen_pv_capture(struct guest_source *s, struct epoch *e)
 	rc = check(s);
 	if (rc < 0)
 		return rc;
-	e->page_count = 0;
 	rc = pv_scan_run(s->scan, into_epoch, e, &left);
 	t1 = clock_now_us();
 	if (rc == 0)
