@@ -113,6 +113,8 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 	arena->times.resume_us = now_us() - captured;
 	arena->times.paused_us = now_us() - suspended;
 	arena->times.ahead_us = asked - started;
+	r->paused_us += arena->times.paused_us;
+	r->pages += arena->page_count;
 	r->guest_suspended = false;
 	/* Its pages count as taken: no other epoch would have them. */
 	if (!err && resume_err)

@@ -47,6 +47,10 @@ struct epoch_run {
 	unsigned int rounds;
 	uint64_t started_us;
 	uint64_t sent_us; /* all of it was on its way */
+	/* In all of its rounds so far. */
+	uint64_t paused_us;
+	uint64_t pages;
+	uint64_t bytes; /* sent */
 };
 
 void epoch_run_start(struct epoch_run *r, uint64_t number, uint64_t now_us);

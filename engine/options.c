@@ -19,6 +19,11 @@
 		n, 0, on, OPTION_NUMBER, AT(member), arg, min, max, initial, \
 			help                                                 \
 	}
+#define RANGE(n, on, member, arg, min, max, initial, help)                  \
+	{                                                                   \
+		n, 0, on, OPTION_RANGE, AT(member), arg, min, max, initial, \
+			help                                                \
+	}
 /* `words`, with bars between them, are both the argument and the choices. */
 #define CHOICE(n, on, member, words, initial, help)                        \
 	{                                                                  \
@@ -41,8 +46,14 @@ const struct option_spec options_table[] = {
 	     "where to wait for a primary (any address, port 7475)"),
 	TEXT("congestion", 0, ON_DAEMON | ON_BENCH, congestion, "NAME", NULL,
 	     "TCP congestion control of the connection"),
-	NUMBER("interval", ON_PRIMARY, interval_ms, "MS", 5, 60000, "100",
-	       "time between two checkpoints"),
+	RANGE("interval", ON_PRIMARY, interval_ms, "MS[..MS]", 5, 60000, "100",
+	      "time between two checkpoints, adapted to the guest in a range"),
+	NUMBER("overhead", ON_PRIMARY, overhead_percent, "PERCENT", 1, 90, "10",
+	       "in a range: how much of its time the guest may be paused"),
+	NUMBER("latency", ON_PRIMARY, latency_ms, "MS", 0, 60000, "0",
+	       "in a range: how long output may wait, 0 for no target"),
+	NUMBER("max-rate", ON_PRIMARY, max_rate_mbit, "MBIT", 0, 400000, "0",
+	       "Mbit/s to send at most, 0 for no limit"),
 	NUMBER("suspend-timeout", ON_PRIMARY, suspend_timeout_ms, "MS", 10,
 	       60000, "2000", "how long the guest may take to suspend"),
 	NUMBER("hung-after", ON_PRIMARY, hung_after_ms, "MS", 100, 3600000,
@@ -134,11 +145,63 @@ static int choice(const char *words, const char *word)
 	return -EINVAL;
 }
 
+/* Of a whole number that ends at *end; false where it is none of this option's.
+ */
+static bool number(const struct option_spec *o, const char *value,
+		   const char **end, uint64_t *out)
+{
+	char *after;
+
+	errno = 0;
+	*out = strtoull(value, &after, 10);
+	*end = after;
+	return isdigit((unsigned char)value[0]) && !errno && *out >= o->min &&
+	       *out <= o->max;
+}
+
+static int set_number(struct settings *s, const struct option_spec *o,
+		      const char *value)
+{
+	const char *end;
+	uint64_t n;
+
+	if (!number(o, value, &end, &n) || *end) {
+		fprintf(stderr,
+			"colod: --%s takes a whole number from %llu to %llu, "
+			"not '%s'\n",
+			o->name, (unsigned long long)o->min,
+			(unsigned long long)o->max, value);
+		return -EINVAL;
+	}
+	*(uint64_t *)(void *)((char *)s + o->offset) = n;
+	return 0;
+}
+
+static int set_range(struct settings *s, const struct option_spec *o,
+		     const char *value)
+{
+	struct option_range r;
+	const char *end;
+	bool good = number(o, value, &end, &r.min);
+
+	r.max = r.min;
+	if (good && !strncmp(end, "..", 2))
+		good = number(o, end + 2, &end, &r.max) && r.min <= r.max;
+	if (!good || *end) {
+		fprintf(stderr,
+			"colod: --%s takes a whole number from %llu to %llu, "
+			"or two as MIN..MAX, not '%s'\n",
+			o->name, (unsigned long long)o->min,
+			(unsigned long long)o->max, value);
+		return -EINVAL;
+	}
+	*(struct option_range *)(void *)((char *)s + o->offset) = r;
+	return 0;
+}
+
 static int set(struct settings *s, const struct option_spec *o,
 	       const char *value)
 {
-	uint64_t n;
-	char *end;
 
 	switch (o->type) {
 	case OPTION_FLAG:
@@ -164,19 +227,9 @@ static int set(struct settings *s, const struct option_spec *o,
 			(unsigned int)choice(o->argument, value);
 		return 0;
 	case OPTION_NUMBER:
-		errno = 0;
-		n = strtoull(value, &end, 10);
-		if (!isdigit((unsigned char)value[0]) || *end || errno ||
-		    n < o->min || n > o->max) {
-			fprintf(stderr,
-				"colod: --%s takes a whole number from %llu "
-				"to %llu, not '%s'\n",
-				o->name, (unsigned long long)o->min,
-				(unsigned long long)o->max, value);
-			return -EINVAL;
-		}
-		*(uint64_t *)(void *)((char *)s + o->offset) = n;
-		return 0;
+		return set_number(s, o, value);
+	case OPTION_RANGE:
+		return set_range(s, o, value);
 	}
 	return -EINVAL;
 }

@@ -26,13 +26,21 @@ enum {
 
 enum { PORT_DEFAULT = 7475 };
 
+/* What was typed as "MIN..MAX", or as one number for both. */
+struct option_range {
+	uint64_t min, max;
+};
+
 struct settings {
 	char *cert;
 	char *key;
 	char *ca;
 	char *listen;
 	char *congestion;
-	uint64_t interval_ms;
+	struct option_range interval_ms;
+	uint64_t overhead_percent;
+	uint64_t latency_ms;	/* 0: no target */
+	uint64_t max_rate_mbit; /* 0: no limit */
 	uint64_t suspend_timeout_ms;
 	uint64_t hung_after_ms;
 	unsigned int suspend; /* enum guest_ask */
@@ -67,6 +75,7 @@ enum option_type {
 	OPTION_TEXT,
 	OPTION_LIST, /* a text; where it is given again, "TEXT;TEXT" */
 	OPTION_NUMBER,
+	OPTION_RANGE,  /* a number, or two with ".." between them */
 	OPTION_CHOICE, /* one of the words of `argument`; its place is kept */
 };
 
@@ -77,7 +86,7 @@ struct option_spec {
 	enum option_type type;
 	size_t offset;	      /* in struct settings */
 	const char *argument; /* NULL for flags */
-	uint64_t min, max;    /* of numbers */
+	uint64_t min, max;    /* of numbers, in ranges too */
 	const char *initial;  /* default, as typed; NULL: none */
 	const char *help;
 };

@@ -353,6 +353,7 @@ void primary_init(struct primary *p, const struct primary_config *cfg,
 	memset(p, 0, sizeof(*p));
 	p->cfg = *cfg;
 	p->env = *env;
+	p->pace = pace_start(&cfg->pace);
 	p->session = env->ops->random(env->arg);
 	/* Whoever closed the gate had a standby, and may have it still. */
 	p->gate_closed = cfg->gate && cfg->gate_held;

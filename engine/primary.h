@@ -24,6 +24,7 @@
 
 #include "engine/env.h"
 #include "engine/epochs.h"
+#include "engine/pace.h"
 
 #define PRIMARY_STATES(X)             \
 	X(START, "start")             \
@@ -51,7 +52,7 @@ struct primary_config {
 	char domain[WIRE_NAME_MAX + 1];
 	char peer[300];		      /* host:port, for the log */
 	char host[WIRE_NAME_MAX + 1]; /* this host's name, for HELLO */
-	uint64_t interval_us;	      /* between two checkpoints */
+	struct pace_config pace;
 	uint64_t heartbeat_us;
 	unsigned int lost_after; /* heartbeats missed */
 	unsigned int inflight;	 /* epochs captured and not acknowledged */
@@ -101,6 +102,7 @@ struct primary {
 	unsigned int epoch_count;
 	unsigned int peer_inflight; /* what the peer allows, from HELLO */
 	uint64_t next_epoch;
+	struct pace pace;
 	uint64_t next_due_us; /* when the next checkpoint should start */
 	bool epoch_due;	      /* it was due and could not start yet */
 	unsigned int skipped_in_a_row;

@@ -138,6 +138,12 @@ static void no_link(void *arg)
 	on_down(arg, NULL, -ENOMEM, "no memory for a connection");
 }
 
+/* In bytes a second; 0: no limit. */
+static uint64_t max_rate(const struct settings *set)
+{
+	return set->max_rate_mbit * 1000000 / 8;
+}
+
 static void env_connect(void *arg)
 {
 	struct primary_daemon *pd = arg;
@@ -147,8 +153,10 @@ static void env_connect(void *arg)
 				  &link_events, pd);
 	if (!pd->link)
 		loop_post_call(pd->d.loop, &pd->no_link, no_link, pd);
-	else if (pd->d.set->congestion)
+	if (pd->link && pd->d.set->congestion)
 		link_congestion(pd->link, pd->d.set->congestion);
+	if (pd->link && pd->d.set->max_rate_mbit)
+		link_max_rate(pd->link, max_rate(pd->d.set));
 }
 
 static void env_send(void *arg, struct frame_buf *frame)
@@ -290,7 +298,7 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	pd->manner = (struct guest_manner){
 		.ask = (enum guest_ask)pd->d.set->suspend,
 		.resume = (enum guest_resume)pd->d.set->resume,
-		.interval_ms = pd->d.set->interval_ms,
+		.interval_ms = pd->d.set->interval_ms.min,
 		.full_scan = pd->d.set->full_scan,
 	};
 	err = kind->source->open(guest_words(kind, domain), run_dir,
@@ -407,7 +415,13 @@ static void machine_init(struct primary_daemon *pd, const char *peer)
 	const struct settings *set = pd->d.set;
 	const struct env env = { .ops = &env_ops, .arg = pd };
 	struct primary_config cfg = {
-		.interval_us = set->interval_ms * 1000,
+		.pace = {
+			.min_us = set->interval_ms.min * 1000,
+			.max_us = set->interval_ms.max * 1000,
+			.overhead_percent = (unsigned int)set->overhead_percent,
+			.latency_us = set->latency_ms * 1000,
+			.bytes_per_s = max_rate(set),
+		},
 		.heartbeat_us = set->heartbeat_ms * 1000,
 		.lost_after = (unsigned int)set->lost_after,
 		.inflight = (unsigned int)set->inflight,

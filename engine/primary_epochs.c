@@ -54,6 +54,7 @@ void primary_epochs_check(const struct primary *p)
 
 void primary_epochs_begin(struct primary *p)
 {
+	p->pace = pace_start(&p->cfg.pace);
 	p->next_epoch = 1;
 	p->next_due_us = primary_now(p);
 	p->epoch_due = true;
@@ -128,14 +129,33 @@ void primary_epochs_start_due(struct primary *p)
 	}
 	if (!p->epoch_due || !room_for_another(p))
 		return;
-	if (now > p->next_due_us + p->cfg.interval_us / 2)
+	if (now > p->next_due_us + p->pace.interval_us / 2)
 		p->stats.stretched++;
 	p->epoch_due = false;
-	p->next_due_us = now + p->cfg.interval_us;
+	p->next_due_us = now + p->pace.interval_us;
 	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
 	last = &p->epochs[p->epoch_count++];
 	epoch_run_start(last, p->next_epoch++, now);
 	capture(p, last);
+}
+
+/* The checkpoint that the timer is set for comes earlier or later then. */
+static void adapt_pace(struct primary *p, const struct epoch_run *r)
+{
+	const struct pace_epoch seen = {
+		.paused_us = r->paused_us,
+		.pages = r->pages,
+		.bytes = r->bytes,
+		.commit_us = p->stats.last_commit_us,
+	};
+	uint64_t before_us = p->pace.interval_us, due_us;
+
+	p->pace = pace_next(&p->cfg.pace, &p->pace, &seen);
+	if (p->pace.interval_us == before_us || p->epoch_due)
+		return;
+	due_us = p->next_due_us - before_us + p->pace.interval_us;
+	p->next_due_us = due_us > primary_now(p) ? due_us : primary_now(p);
+	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
 }
 
 /* The oldest epoch is acknowledged and all of it has left the encoder. */
@@ -143,6 +163,7 @@ static void release_oldest(struct primary *p)
 {
 	struct epoch_run *oldest = &p->epochs[0];
 
+	adapt_pace(p, oldest);
 	epoch_move(oldest, EPOCH_RELEASE, NULL);
 	p->epoch_count--;
 	memmove(&p->epochs[0], &p->epochs[1],

@@ -367,7 +367,10 @@ static void encode_done(void *arg)
 {
 	struct encode *en = arg;
 	struct primary_daemon *pd = en->pd;
+	struct epoch_run *r = primary_epoch(&pd->machine, en->epoch);
 
+	if (r)
+		r->bytes += en->sent_bytes;
 	pd->seen.sent_bytes += en->sent_bytes;
 	pd->seen.counts = en->counts;
 	pd->seen.shadow_bytes = en->shadow_bytes;

@@ -69,6 +69,13 @@ static json_t *pages(const struct primary_daemon *pd)
 			 (json_int_t)n->incompressible);
 }
 
+static json_t *pace(const struct primary *m)
+{
+	return json_pack("{s:s,s:I,s:I}", "rule", pace_rule_text(m->pace.rule),
+			 "min_us", (json_int_t)m->cfg.pace.min_us, "max_us",
+			 (json_int_t)m->cfg.pace.max_us);
+}
+
 static const char *output(const struct primary *m)
 {
 	if (!m->cfg.gate)
@@ -85,13 +92,14 @@ json_t *primary_daemon_status(void *owner)
 	uint64_t oldest = m->epoch_count ? m->epochs[0].started_us : 0;
 
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,"
+		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:I,s:I,s:I,"
+		"s:I,"
 		"s:I,s:s,s:s,s:s,s:s}",
 		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
 		"state", primary_state_text(m->state), "protected",
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
 		last(pd), "bytes", bytes(pd), "pages", pages(pd), "interval_us",
-		(json_int_t)m->cfg.interval_us, "lag_us",
+		(json_int_t)m->pace.interval_us, "pace", pace(m), "lag_us",
 		oldest ? daemon_since_us(oldest) : 0, "since_ack_us",
 		daemon_since_us(m->stats.last_ack_us), "pause_max_us",
 		(json_int_t)pd->seen.pause_max_us, "pause_mean_us",

@@ -205,6 +205,12 @@ static void filter_congestion(struct link *l, const char *name)
 		link_congestion(filter_of(l)->inner, name);
 }
 
+static void filter_max_rate(struct link *l, uint64_t bytes_per_s)
+{
+	if (filter_of(l)->inner)
+		link_max_rate(filter_of(l)->inner, bytes_per_s);
+}
+
 static void filter_send(struct link *link, struct frame_buf *b)
 {
 	struct filter *f = filter_of(link);
@@ -288,6 +294,7 @@ static uint64_t filter_bytes_received(const struct link *link)
 static const struct link_ops filter_ops = {
 	.setup_timeout = filter_setup_timeout,
 	.congestion = filter_congestion,
+	.max_rate = filter_max_rate,
 	.send = filter_send,
 	.queued = filter_queued,
 	.pause = filter_pause,

@@ -16,6 +16,11 @@ void link_congestion(struct link *l, const char *name)
 	l->ops->congestion(l, name);
 }
 
+void link_max_rate(struct link *l, uint64_t bytes_per_s)
+{
+	l->ops->max_rate(l, bytes_per_s);
+}
+
 void link_send(struct link *l, struct frame_buf *b)
 {
 	l->ops->send(l, b);

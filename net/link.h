@@ -73,6 +73,11 @@ void link_setup_timeout(struct link *l, uint64_t us);
  * tells in advance).
  */
 void link_congestion(struct link *l, const char *name);
+/*
+ * TCP sends at most this many bytes a second, TLS's own and what has to be sent
+ * again among them; at the same time as link_congestion().
+ */
+void link_max_rate(struct link *l, uint64_t bytes_per_s);
 
 /*
  * Listens on address:port (address NULL: any).  For each connection that has

@@ -56,6 +56,7 @@ struct tls_link {
 	uint64_t setup_start_us;
 
 	char congestion[CONGESTION_NAME_BYTES]; /* empty: the system's */
+	uint64_t max_rate; /* bytes a second; 0: no limit */
 	char host[NI_MAXHOST];
 	char port[6];
 	char peer_address[NI_MAXHOST];

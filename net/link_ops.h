@@ -12,6 +12,7 @@
 struct link_ops {
 	void (*setup_timeout)(struct link *l, uint64_t us);
 	void (*congestion)(struct link *l, const char *name);
+	void (*max_rate)(struct link *l, uint64_t bytes_per_s);
 	void (*send)(struct link *l, struct frame_buf *b);
 	size_t (*queued)(const struct link *l);
 	void (*pause)(struct link *l, bool paused);

@@ -37,6 +37,13 @@ static void set_options(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
+/* TCP paces itself, with any qdisc: socket(7), tcp(7) know nothing of it. */
+static void set_max_rate(int fd, uint64_t bytes_per_s)
+{
+	setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s,
+		   sizeof(bytes_per_s));
+}
+
 /* Numeric; an IPv4 address that came in on an IPv6 socket without "::ffff:". */
 static void name_address(struct tls_link *l, const struct sockaddr *addr,
 			 socklen_t len)
@@ -63,6 +70,8 @@ static bool try_address(struct tls_link *l)
 	set_options(l->fd);
 	if (l->congestion[0])
 		congestion_set(l->fd, l->congestion);
+	if (l->max_rate)
+		set_max_rate(l->fd, l->max_rate);
 	name_address(l, a->ai_addr, a->ai_addrlen);
 	l->state = LINK_CONNECTING;
 	loop_connect(l->loop, &l->connect_op, l->fd, a->ai_addr, a->ai_addrlen);

@@ -226,6 +226,11 @@ static void congestion(struct link *link, const char *name)
 	snprintf(l->congestion, sizeof(l->congestion), "%s", name);
 }
 
+static void max_rate(struct link *link, uint64_t bytes_per_s)
+{
+	tls_link_of(link)->max_rate = bytes_per_s;
+}
+
 static void send_frame(struct link *link, struct frame_buf *b)
 {
 	struct tls_link *l = tls_link_of(link);
@@ -299,6 +304,7 @@ static uint64_t bytes_received(const struct link *link)
 static const struct link_ops ops = {
 	.setup_timeout = setup_timeout,
 	.congestion = congestion,
+	.max_rate = max_rate,
 	.send = send_frame,
 	.queued = queued,
 	.pause = pause_reading,

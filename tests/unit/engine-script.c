@@ -201,7 +201,7 @@ void script_primary(struct script *s)
 		.domain = "web",
 		.peer = "beta:7475",
 		.host = "alpha",
-		.interval_us = INTERVAL_US,
+		.pace = { .min_us = INTERVAL_US, .max_us = INTERVAL_US },
 		.heartbeat_us = HEARTBEAT_US,
 		.lost_after = LOST_US / HEARTBEAT_US,
 		.inflight = 2,

@@ -377,10 +377,43 @@ static void test_congestion_control(void **state)
 	assert_int_equal(sockets_with("reno"), 2);
 }
 
+/* Of the sockets that this process has connected, the most that one may send.
+ */
+static uint64_t slowest_socket(void)
+{
+	struct sockaddr_storage peer;
+	uint64_t slowest = UINT64_MAX;
+
+	for (int fd = 0; fd < 1024; fd++) {
+		socklen_t peer_len = sizeof(peer), len = sizeof(uint64_t);
+		uint64_t rate = UINT64_MAX;
+
+		if (!getpeername(fd, (struct sockaddr *)&peer, &peer_len) &&
+		    !getsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &rate,
+				&len) &&
+		    rate < slowest)
+			slowest = rate;
+	}
+	return slowest;
+}
+
+/* More than 32 bits hold, too. */
+static void test_max_rate(void **state)
+{
+	struct rig *r = *state;
+
+	listen_as(r, identity(r->dirs->ours, "alpha"));
+	connect_as(r, identity(r->dirs->ours, "beta"), "127.0.0.1");
+	link_max_rate(r->client.link, UINT64_C(12500000000));
+	run_until(r, both_up);
+	assert_int_equal(slowest_socket(), UINT64_C(12500000000));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		LINK_TEST(test_congestion_control),
+		LINK_TEST(test_max_rate),
 		LINK_TEST(test_connection_refused),
 		LINK_TEST(test_unknown_name),
 		LINK_TEST(test_server_of_another_ca),

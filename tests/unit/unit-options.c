@@ -72,7 +72,8 @@ static void test_defaults(void **state)
 
 	(void)state;
 	assert_int_equal(parse(ON_PRIMARY, "primary web beta", &s), 1);
-	assert_int_equal(s.interval_ms, 100);
+	assert_int_equal(s.interval_ms.min, 100);
+	assert_int_equal(s.interval_ms.max, 100);
 	assert_int_equal(s.heartbeat_ms, 100);
 	assert_int_equal(s.lost_after, 3);
 	assert_int_equal(s.inflight, 2);
@@ -100,7 +101,8 @@ static void test_all_types(void **state)
 			       "--unsafe-no-fence --cert a --cert b",
 			       &s),
 			 10);
-	assert_int_equal(s.interval_ms, 20);
+	assert_int_equal(s.interval_ms.min, 20);
+	assert_int_equal(s.interval_ms.max, 20);
 	assert_string_equal(s.fence, "true");
 	assert_string_equal(s.cert, "b"); /* the last one counts */
 	assert_true(s.verbose);
@@ -121,7 +123,7 @@ static void test_options_may_follow_operands(void **state)
 	assert_int_equal(first, 3);
 	assert_string_equal(argv[first], "web");
 	assert_string_equal(argv[first + 1], "beta");
-	assert_int_equal(s.interval_ms, 33);
+	assert_int_equal(s.interval_ms.min, 33);
 	settings_fini(&s);
 }
 
@@ -149,7 +151,7 @@ static void test_bounds(void **state)
 		unsigned int command = o->commands & -o->commands;
 		struct settings s;
 
-		if (o->type != OPTION_NUMBER)
+		if (o->type != OPTION_NUMBER && o->type != OPTION_RANGE)
 			continue;
 		snprintf(line, sizeof(line), "x --%s %llu", o->name,
 			 (unsigned long long)o->min);
@@ -186,6 +188,34 @@ static void test_what_is_not_a_number(void **state)
 		refused(ON_PRIMARY, line, wrong[i]);
 	}
 	refused(ON_PRIMARY, "primary --interval=", "whole number");
+}
+
+static void expect_range(const char *line, uint64_t min, uint64_t max)
+{
+	struct settings s;
+
+	assert_int_equal(parse(ON_PRIMARY, line, &s), 2);
+	assert_int_equal(s.interval_ms.min, min);
+	assert_int_equal(s.interval_ms.max, max);
+	settings_fini(&s);
+}
+
+static void test_ranges(void **state)
+{
+	static const char *const wrong[] = {
+		"20..", "..20",	 "20..10",   "20...30",	 "20..30..40", "20.30",
+		"4..9", "20-30", "5..60001", "20..30ms", "-1..30",     "20..+30"
+	};
+	char line[128];
+
+	(void)state;
+	expect_range("primary --interval=20..1000", 20, 1000);
+	expect_range("primary --interval=5..60000", 5, 60000);
+	expect_range("primary --interval=30..30", 30, 30);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		snprintf(line, sizeof(line), "primary --interval=%s", wrong[i]);
+		refused(ON_PRIMARY, line, "or two as MIN..MAX, not");
+	}
 }
 
 /* A place in the words: the order is that of the enumerations. */
@@ -272,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_operands_that_look_like_options),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_what_is_not_a_number),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_options_of_another_command),
 		cmocka_unit_test(test_unknown_and_incomplete),
