@@ -175,14 +175,36 @@ static int check_certificate(SSL_CTX *ctx, const struct tls_files *files,
 	}
 }
 
+/* Elsewhere it is not known, and those of today have them. */
+static bool processor_has_aes(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	return __builtin_cpu_supports("aes") &&
+	       __builtin_cpu_supports("pclmul");
+#else
+	return true;
+#endif
+}
+
+int tls_identity_cipher(struct tls_identity *id, bool aes)
+{
+	const char *suites = aes ? "TLS_AES_128_GCM_SHA256:"
+				   "TLS_CHACHA20_POLY1305_SHA256"
+				 : "TLS_CHACHA20_POLY1305_SHA256:"
+				   "TLS_AES_128_GCM_SHA256";
+
+	return SSL_CTX_set_ciphersuites(id->ctx, suites) == 1 ? 0 : -ENOMEM;
+}
+
 static SSL_CTX *context_new(void)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
 
 	if (!ctx)
 		return NULL;
-	SSL_CTX_set_options(ctx,
-			    SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET |
+					 SSL_OP_CIPHER_SERVER_PREFERENCE |
+					 SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_max_early_data(ctx, 0);
 	SSL_CTX_set_verify(ctx,
@@ -191,9 +213,7 @@ static SSL_CTX *context_new(void)
 	SSL_CTX_set_max_cert_list(ctx, 2 * CERTIFICATES_MAX);
 	if (SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) != 1 ||
-	    SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
-	    SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:"
-					  "TLS_AES_256_GCM_SHA384") != 1) {
+	    SSL_CTX_set_num_tickets(ctx, 0) != 1) {
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
@@ -210,6 +230,8 @@ int tls_identity_load(const struct tls_files *files, struct tls_identity **out,
 	if (id)
 		id->ctx = context_new();
 	if (id && id->ctx)
+		r = tls_identity_cipher(id, processor_has_aes());
+	if (!r)
 		r = load_files(id->ctx, files, why);
 	if (!r)
 		r = check_certificate(id->ctx, files, why);

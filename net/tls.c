@@ -336,6 +336,11 @@ const char *tls_peer_name(const struct tls *t)
 	return t->peer;
 }
 
+const char *tls_cipher_name(const struct tls *t)
+{
+	return SSL_get_cipher_name(t->ssl);
+}
+
 ssize_t tls_read(struct tls *t, void *buf, size_t len, char *why)
 {
 	size_t n;

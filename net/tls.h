@@ -36,6 +36,12 @@ enum { TLS_ERROR_BYTES = 256 };
 int tls_identity_load(const struct tls_files *files, struct tls_identity **out,
 		      char *why);
 void tls_identity_free(struct tls_identity *id);
+/*
+ * Which cipher this side would have: AES-GCM where the processor has
+ * instructions for it, which tls_identity_load() finds out, else ChaCha20.  The
+ * slower side decides.
+ */
+int tls_identity_cipher(struct tls_identity *id, bool aes);
 /* The subject's common name, for logs. */
 const char *tls_identity_name(const struct tls_identity *id);
 
@@ -76,6 +82,9 @@ void tls_sent(struct tls *t, size_t n);
 int tls_handshake(struct tls *t, char *why);
 /* The common name in the peer's certificate; valid once established. */
 const char *tls_peer_name(const struct tls *t);
+
+/* "TLS_AES_128_GCM_SHA256"; valid once established. */
+const char *tls_cipher_name(const struct tls *t);
 
 /* Bytes read; -EAGAIN: none yet; 0: the peer closed; -EPROTO with why. */
 ssize_t tls_read(struct tls *t, void *buf, size_t len, char *why);

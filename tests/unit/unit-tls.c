@@ -95,6 +95,47 @@ static void test_both_sides_know_each_other(void **state)
 	pair_free(&p);
 }
 
+static void expect_cipher(const struct cert_dirs *d, bool client, bool server,
+			  const char *wanted)
+{
+	struct tls_identity *ours = identity(d->ours, "alpha");
+	struct tls_identity *theirs = identity(d->ours, "beta");
+	struct pair p;
+
+	assert_int_equal(tls_identity_cipher(ours, client), 0);
+	assert_int_equal(tls_identity_cipher(theirs, server), 0);
+	p = pair_of(ours, theirs, "beta.example");
+	handshake(&p);
+	assert_int_equal(p.client_result, 1);
+	assert_string_equal(tls_cipher_name(p.client), wanted);
+	assert_string_equal(tls_cipher_name(p.server), wanted);
+	pair_free(&p);
+}
+
+/* AES without instructions for it is slow, on whichever side. */
+static void test_cipher_of_the_slower_side(void **state)
+{
+	static const char aes[] = "TLS_AES_128_GCM_SHA256";
+	static const char chacha[] = "TLS_CHACHA20_POLY1305_SHA256";
+
+	expect_cipher(*state, true, true, aes);
+	expect_cipher(*state, false, true, chacha);
+	expect_cipher(*state, true, false, chacha);
+	expect_cipher(*state, false, false, chacha);
+}
+
+/* What this machine has: its own choice is one of the two. */
+static void test_cipher_of_this_processor(void **state)
+{
+	struct pair p = established(*state);
+	bool aes = !system("grep -qw aes /proc/cpuinfo");
+
+	assert_string_equal(tls_cipher_name(p.client),
+			    aes ? "TLS_AES_128_GCM_SHA256"
+				: "TLS_CHACHA20_POLY1305_SHA256");
+	pair_free(&p);
+}
+
 static void test_address_is_a_name_too(void **state)
 {
 	const struct cert_dirs *d = *state;
@@ -391,6 +432,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_both_sides_know_each_other),
+		cmocka_unit_test(test_cipher_of_the_slower_side),
+		cmocka_unit_test(test_cipher_of_this_processor),
 		cmocka_unit_test(test_address_is_a_name_too),
 		cmocka_unit_test(test_bytes_arrive_in_full_records),
 		cmocka_unit_test(test_full_output_refuses_and_goes_on),
