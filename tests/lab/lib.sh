@@ -322,6 +322,9 @@ guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
 
 # Without Xen's platform device: its disk and network card stay emulated.
 lab_unplugged() { [ "$lab_type" = pure ] || [ "$lab_type" = half ]; }
+# A block to an emulated disk takes a second, word by word, and the witness waits
+# for one in each round over its memory.
+! lab_unplugged || check_mib=2
 
 guest_config() {
 	local target=/guest/disk.img words kernel=vmlinux type=$lab_type vif disk
