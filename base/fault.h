@@ -36,6 +36,8 @@
 	  "a part of the image is queued, more follows")                       \
 	X(IMAGE_SENT, "image-sent", "primary", 0,                              \
 	  "the image is read, the guest suspended and not yet tracked")        \
+	X(AHEAD, "ahead", "primary", 0,                                        \
+	  "whether pages are copied before the suspend; error: they are")      \
 	X(AFTER_SUSPEND, "after-suspend", "primary", 0,                        \
 	  "the guest stands still")                                            \
 	X(MID_CAPTURE, "mid-capture", "primary", 0,                            \

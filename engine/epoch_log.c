@@ -238,7 +238,7 @@ void epoch_log_captured(struct epoch_log *l, struct epoch_id id,
 		return;
 	r->rounds++;
 	r->encoding++;
-	r->dirty_pages += e->page_count;
+	r->dirty_pages += e->page_count - e->again_count;
 	r->sum.ahead_us += t->ahead_us;
 	r->sum.suspend_us += t->suspend_us;
 	r->sum.scan_us += t->scan_us;

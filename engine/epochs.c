@@ -18,8 +18,11 @@ static const char *const names[] = {
 };
 
 static const uint32_t allowed[EPOCH_STATE_COUNT] = {
-	[EPOCH_RUN] = MOVE_TO(EPOCH_SUSPEND) | MOVE_TO(EPOCH_ABORT),
-	[EPOCH_SUSPEND] = MOVE_TO(EPOCH_CAPTURE) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_RUN] = MOVE_TO(EPOCH_AHEAD) | MOVE_TO(EPOCH_SUSPEND) |
+		      MOVE_TO(EPOCH_ABORT),
+	[EPOCH_AHEAD] = MOVE_TO(EPOCH_ENCODE) | MOVE_TO(EPOCH_ABORT),
+	[EPOCH_SUSPEND] = MOVE_TO(EPOCH_CAPTURE) | MOVE_TO(EPOCH_SEND) |
+			  MOVE_TO(EPOCH_ABORT),
 	[EPOCH_CAPTURE] = MOVE_TO(EPOCH_RESUME) | MOVE_TO(EPOCH_ABORT),
 	[EPOCH_RESUME] = MOVE_TO(EPOCH_ENCODE) | MOVE_TO(EPOCH_ABORT),
 	[EPOCH_ENCODE] = MOVE_TO(EPOCH_SEND) | MOVE_TO(EPOCH_ABORT),
@@ -79,27 +82,54 @@ int epoch_resume(const struct guest_source_ops *ops,
 	return err;
 }
 
+/* Pages of it are with the peer, and it goes on from there: later, or never. */
+static int not_suspended(struct epoch_run *r, int err)
+{
+	epoch_move(r, r->rounds > 1 ? EPOCH_SEND : EPOCH_ABORT, strerror(-err));
+	return err;
+}
+
+/* True: that was a round. */
+static bool copy_ahead(struct epoch_run *r, const struct guest_source_ops *ops,
+		       struct guest_source *source, struct epoch *arena,
+		       bool apart, uint64_t (*now_us)(void))
+{
+	uint64_t started = now_us();
+
+	if (!ops->copy_ahead || !arena->index)
+		return false;
+	ops->copy_ahead(source, arena, apart);
+	arena->times.ahead_us = now_us() - started;
+	r->ahead_us += arena->times.ahead_us;
+	if (!apart || !arena->page_count)
+		return false;
+	r->rounds++;
+	r->pages = arena->page_count;
+	r->partial = arena->partial = true;
+	epoch_move(r, EPOCH_AHEAD, NULL);
+	return true;
+}
+
 int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		     struct guest_source *source, struct epoch *arena,
-		     uint64_t suspend_timeout_us, enum guest_resume kind,
+		     const struct epoch_manner *manner,
 		     uint64_t (*now_us)(void))
 {
-	uint64_t started = now_us(), asked, suspended, captured;
+	uint64_t asked, suspended, captured;
 	int err, resume_err;
 
 	epoch_clear(arena);
 	arena->number = r->number;
-	if (ops->copy_ahead && arena->index)
-		ops->copy_ahead(source, arena);
+	if (copy_ahead(r, ops, source, arena, manner->apart && !r->rounds,
+		       now_us))
+		return 0;
 	asked = now_us();
 	r->rounds++;
 	epoch_move(r, EPOCH_SUSPEND, NULL);
-	err = ops->suspend(source, suspend_timeout_us);
+	err = ops->suspend(source, manner->suspend_timeout_us);
 	suspended = now_us();
-	if (err) {
-		epoch_move(r, EPOCH_ABORT, strerror(-err));
-		return err;
-	}
+	if (err)
+		return not_suspended(r, err);
 	r->guest_suspended = true;
 	epoch_move(r, EPOCH_CAPTURE, NULL);
 	err = fault_at(FAULT_AFTER_SUSPEND);
@@ -108,13 +138,12 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 	if (!err && ops->barrier)
 		ops->barrier(source, r->number);
 	captured = now_us();
-	resume_err = epoch_resume(ops, source, kind);
+	resume_err = epoch_resume(ops, source, manner->resume);
 	arena->times.suspend_us = suspended - asked;
 	arena->times.resume_us = now_us() - captured;
 	arena->times.paused_us = now_us() - suspended;
-	arena->times.ahead_us = asked - started;
 	r->paused_us += arena->times.paused_us;
-	r->pages += arena->page_count;
+	r->pages += arena->page_count - arena->again_count;
 	r->guest_suspended = false;
 	/* Its pages count as taken: no other epoch would have them. */
 	if (!err && resume_err)

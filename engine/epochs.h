@@ -5,8 +5,10 @@
  *   RUN -> SUSPEND -> CAPTURE -> RESUME -> ENCODE -> SEND -> WAIT_ACK ->
  * RELEASE
  *
- * and ABORT from each.  An epoch whose dirty pages do not fit the arena goes
- * from SEND back to SUSPEND for another round (`partial`).
+ * and ABORT from each.  An epoch may take several rounds (`partial`): where its
+ * dirty pages do not fit the arena, and where those that are dirty already go
+ * ahead while the guest still runs (RUN -> AHEAD -> ENCODE).  It goes from SEND
+ * to SUSPEND for the next one, and back where the guest did not suspend.
  *
  * An epoch belongs to one thread at a time: the guest's thread from SUSPEND to
  * RESUME (epoch_checkpoint), the event loop's otherwise.
@@ -22,6 +24,7 @@
 
 #define EPOCH_STATES(X) \
 	X(RUN)          \
+	X(AHEAD)        \
 	X(SUSPEND)      \
 	X(CAPTURE)      \
 	X(RESUME)       \
@@ -43,13 +46,15 @@ struct epoch_run {
 	unsigned int state;   /* enum epoch_state */
 	bool guest_suspended; /* between a suspend and its resume */
 	bool partial;	      /* the last round left dirty pages behind */
+	bool waits;	      /* the next round, until one is due */
 	bool acknowledged;
 	unsigned int rounds;
 	uint64_t started_us;
 	uint64_t sent_us; /* all of it was on its way */
 	/* In all of its rounds so far. */
 	uint64_t paused_us;
-	uint64_t pages;
+	uint64_t pages; /* distinct, where each came in two rounds */
+	uint64_t ahead_us;
 	uint64_t bytes; /* sent */
 };
 
@@ -67,15 +72,29 @@ const char *epoch_state_name(unsigned int state);
 int epoch_resume(const struct guest_source_ops *ops,
 		 struct guest_source *source, enum guest_resume kind);
 
+/* How a round is to be done. */
+struct epoch_manner {
+	uint64_t suspend_timeout_us;
+	enum guest_resume resume;
+	/* What is copied ahead is sent ahead, too: a round of its own. */
+	bool apart;
+};
+
 /*
- * SUSPEND to RESUME in one go, on the guest's thread: between the two the
- * guest stands still, so no other thread is waited for.  Whatever fails, a
- * suspended guest is resumed before this returns.  Ends in RESUME (0) or in
- * ABORT (negative errno, see guest_source_ops.suspend and .capture).
+ * One round, on the guest's thread.
+ *
+ * SUSPEND to RESUME in one go: between the two the guest stands still, so no
+ * other thread is waited for.  Whatever fails, a suspended guest is resumed
+ * before this returns.  Ends in RESUME (0) or in ABORT (negative errno, see
+ * guest_source_ops.suspend and .capture); in SEND again where a later round's
+ * guest did not suspend.
+ *
+ * The first round of an epoch may end in AHEAD instead (0, and partial),
+ * without that the guest was asked.
  */
 int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 		     struct guest_source *source, struct epoch *arena,
-		     uint64_t suspend_timeout_us, enum guest_resume kind,
+		     const struct epoch_manner *manner,
 		     uint64_t (*now_us)(void));
 
 #endif

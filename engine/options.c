@@ -58,11 +58,13 @@ const struct option_spec options_table[] = {
 	       60000, "2000", "how long the guest may take to suspend"),
 	NUMBER("hung-after", ON_PRIMARY, hung_after_ms, "MS", 100, 3600000,
 	       "60000", "a checkpoint that takes longer: colod is killed"),
-	/* In the order of enum guest_ask and enum guest_resume. */
+	/* In the order of guest_ask, guest_resume and primary_policy. */
 	CHOICE("suspend", ON_PRIMARY, suspend, "auto|evtchn|xenstore|toolstack",
 	       "auto", "how the guest is asked to suspend"),
 	CHOICE("resume", ON_PRIMARY, resume, "fast|slow", "slow",
 	       "whether its PV drivers reconnect (slow) or not (fast)"),
+	CHOICE("policy", ON_PRIMARY, policy, "pause|latency|auto", "auto",
+	       "pages that are copied before the pause: sent before it, too?"),
 	FLAG("full-scan", 0, ON_PRIMARY, full_scan,
 	     "compare all of a PV guest's memory in each checkpoint"),
 	NUMBER("in-flight", ON_DAEMON, inflight, "N", 1, 8, "2",

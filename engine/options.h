@@ -61,6 +61,7 @@ struct settings {
 	char *log_file;
 	char *epoch_log;
 	bool full_scan;
+	unsigned int policy; /* enum primary_policy */
 	bool verbose;
 	bool json;
 	bool alone;

@@ -16,6 +16,13 @@
 #include "resume/guard.h"
 #include "stream/epoch_encoder.h"
 
+/* --policy, in the order of its words. */
+enum primary_policy {
+	PRIMARY_POLICY_PAUSE,
+	PRIMARY_POLICY_LATENCY,
+	PRIMARY_POLICY_AUTO,
+};
+
 /* From the guest's thread to the loop: the image begins. */
 struct image_start {
 	struct frame_buf *domain;
@@ -26,6 +33,7 @@ struct image_start {
 
 struct capture {
 	struct epoch_run run; /* a copy: the machine's own may move in memory */
+	struct epoch_manner manner;
 	struct epoch *arena;
 	struct epoch_id id;
 	uint64_t resumed_us;

@@ -114,6 +114,27 @@ static bool room_for_another(const struct primary *p)
 	       p->encoding < p->cfg.inflight;
 }
 
+/* What was due begins, and the next turn is that much later. */
+static void take_turn(struct primary *p)
+{
+	p->epoch_due = false;
+	p->next_due_us = primary_now(p) + p->pace.interval_us;
+	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
+}
+
+/* At once, unless the guest did not suspend for it. */
+static void next_round(struct primary *p, struct epoch_run *r)
+{
+	if (r->state != EPOCH_SEND || p->encoding >= p->cfg.inflight)
+		return;
+	if (r->waits && !p->epoch_due)
+		return;
+	if (r->waits)
+		take_turn(p);
+	r->waits = false;
+	capture(p, r);
+}
+
 void primary_epochs_start_due(struct primary *p)
 {
 	uint64_t now = primary_now(p);
@@ -123,17 +144,14 @@ void primary_epochs_start_due(struct primary *p)
 	if (p->state != PRIMARY_PROTECTED || p->capturing || p->resync_asked)
 		return;
 	if (last && last->partial) {
-		if (last->state == EPOCH_SEND && p->encoding < p->cfg.inflight)
-			capture(p, last);
+		next_round(p, last);
 		return;
 	}
 	if (!p->epoch_due || !room_for_another(p))
 		return;
 	if (now > p->next_due_us + p->pace.interval_us / 2)
 		p->stats.stretched++;
-	p->epoch_due = false;
-	p->next_due_us = now + p->pace.interval_us;
-	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
+	take_turn(p);
 	last = &p->epochs[p->epoch_count++];
 	epoch_run_start(last, p->next_epoch++, now);
 	capture(p, last);
@@ -261,7 +279,7 @@ static void remember_age(struct primary *p, const char *why)
 	primary_remember(p, text);
 }
 
-static void skip(struct primary *p, const struct epoch_run *r, int error)
+static void skip(struct primary *p, struct epoch_run *r, int error)
 {
 	const char *why = skip_reason(p, error);
 
@@ -272,15 +290,21 @@ static void skip(struct primary *p, const struct epoch_run *r, int error)
 			 p->cfg.domain, why, p->skipped_in_a_row,
 			 (primary_now(p) - p->stats.last_ack_us) / 1000);
 	remember_age(p, why);
-	if (r->rounds > 1) {
-		/* Pages of it are with the peer already. */
-		primary_resync(p, "an epoch could not be finished");
-		return;
+	if (r->state == EPOCH_SEND) {
+		r->waits = true; /* pages of it are with the peer already */
+	} else {
+		primary_epoch_over(p, r->number, ENV_EPOCH_SKIPPED, why);
+		p->epoch_count--;
+		p->next_epoch--;
 	}
-	primary_epoch_over(p, r->number, ENV_EPOCH_SKIPPED, why);
-	p->epoch_count--;
-	p->next_epoch--;
 	primary_epochs_start_due(p); /* the timer may have come meanwhile */
+}
+
+static void suspended_again(struct primary *p)
+{
+	if (p->skipped_in_a_row)
+		primary_remember(p, "");
+	p->skipped_in_a_row = 0;
 }
 
 void primary_epochs_captured(struct primary *p, const struct event *e)
@@ -299,9 +323,8 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 		return; /* protection was lost meanwhile; the guest runs */
 	switch (e->error) {
 	case 0:
-		if (p->skipped_in_a_row)
-			primary_remember(p, "");
-		p->skipped_in_a_row = 0;
+		if (r->state != EPOCH_AHEAD)
+			suspended_again(p);
 		if (!r->partial)
 			p->stats.captured++;
 		warn_of_rounds(p, r);

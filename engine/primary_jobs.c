@@ -228,13 +228,13 @@ static void capture_run(struct guest_job *j)
 {
 	struct primary_daemon *pd = j->owner;
 	struct capture *c = j->extra;
-	uint64_t suspend_us = pd->d.set->suspend_timeout_ms * 1000;
+	uint64_t suspend_us = c->manner.suspend_timeout_us;
 
 	/* Twice: it may wait for devices before it asks. */
 	guard_watch(pd->guard,
 		    2 * suspend_us + pd->d.set->hung_after_ms * 1000);
 	j->err = epoch_checkpoint(&c->run, pd->ops, pd->source, c->arena,
-				  suspend_us, pd->manner.resume, clock_now_us);
+				  &c->manner, clock_now_us);
 	guard_rest(pd->guard);
 	c->resumed_us = clock_now_us();
 	note_phases(pd, c);
@@ -248,27 +248,55 @@ static void give_arena(struct primary_daemon *pd, struct epoch *arena)
 	pd->arenas[pd->arena_count++] = arena;
 }
 
+static void capture_seen(struct primary_daemon *pd, const struct capture *c)
+{
+	const struct epoch *e = c->arena;
+	uint64_t paused_us = e->times.paused_us;
+
+	pd->seen.raw_bytes +=
+		(e->page_count - e->again_count) * WIRE_PAGE_BYTES;
+	epoch_log_captured(pd->epoch_log, c->id, e, c->resumed_us);
+	if (c->run.state == EPOCH_AHEAD)
+		return;
+	pd->seen.times = e->times;
+	pd->seen.times.ahead_us = c->run.ahead_us;
+	pd->seen.asked = c->asked;
+	pd->seen.dirty_pages = c->run.pages;
+	pd->seen.pauses++;
+	pd->seen.pause_sum_us += paused_us;
+	if (paused_us > pd->seen.pause_max_us)
+		pd->seen.pause_max_us = paused_us;
+}
+
 static void capture_after(struct guest_job *j)
 {
 	struct primary_daemon *pd = j->owner;
 	struct capture *c = j->extra;
 	struct epoch_run *r = primary_epoch(&pd->machine, j->epoch);
-	const struct epoch *e = c->arena;
 
-	if (!j->err) {
-		pd->seen.times = e->times;
-		pd->seen.asked = c->asked;
-		pd->seen.dirty_pages = e->page_count;
-		pd->seen.raw_bytes += e->page_count * WIRE_PAGE_BYTES;
-		pd->seen.pauses++;
-		pd->seen.pause_sum_us += e->times.paused_us;
-		if (e->times.paused_us > pd->seen.pause_max_us)
-			pd->seen.pause_max_us = e->times.paused_us;
-		epoch_log_captured(pd->epoch_log, c->id, e, c->resumed_us);
-	}
+	if (!j->err)
+		capture_seen(pd, c);
 	if (r)
 		*r = c->run;
 	give_arena(pd, c->arena); /* an ENCODE that follows takes it again */
+}
+
+/*
+ * Whether pages that are copied ahead are sent ahead as well: commits come
+ * sooner, and what is written again until the suspend is sent twice.  Where the
+ * link is what everything waits for that is no gain.
+ */
+static bool sends_ahead(const struct primary_daemon *pd)
+{
+	switch ((enum primary_policy)pd->d.set->policy) {
+	case PRIMARY_POLICY_LATENCY:
+		return true;
+	case PRIMARY_POLICY_AUTO:
+		return pd->machine.epoch_count == 1 &&
+		       !frame_pool_out(pd->pool);
+	default:
+		return false;
+	}
 }
 
 static void capture_post(struct primary_daemon *pd, uint64_t epoch)
@@ -279,6 +307,11 @@ static void capture_post(struct primary_daemon *pd, uint64_t epoch)
 	c->run = *primary_epoch(&pd->machine, epoch);
 	c->arena = pd->arenas[--pd->arena_count];
 	c->id = primary_daemon_epoch(pd, epoch);
+	c->manner = (struct epoch_manner){
+		.suspend_timeout_us = pd->d.set->suspend_timeout_ms * 1000,
+		.resume = pd->manner.resume,
+		.apart = sends_ahead(pd),
+	};
 	epoch_log_begin(pd->epoch_log, c->id, c->run.started_us);
 	daemon_job(&pd->d, ENV_JOB_CAPTURE, epoch, capture_run, capture_after,
 		   c);

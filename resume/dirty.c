@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 int dirty_open(struct dirty *d, size_t words, uint64_t *bits)
@@ -16,7 +17,8 @@ int dirty_open(struct dirty *d, size_t words, uint64_t *bits)
 		d->bits = memory_touched(words * 8);
 	d->carry = memory_touched(words * 8);
 	d->ahead = memory_touched(words * 8);
-	if (d->bits && d->carry && d->ahead)
+	d->apart = memory_touched(words * 8);
+	if (d->bits && d->carry && d->ahead && d->apart)
 		return 0;
 	dirty_close(d);
 	return -ENOMEM;
@@ -28,6 +30,7 @@ void dirty_close(struct dirty *d)
 		free(d->bits);
 	free(d->carry);
 	free(d->ahead);
+	free(d->apart);
 	*d = (struct dirty){ 0 };
 }
 
@@ -36,7 +39,9 @@ void dirty_reset(struct dirty *d)
 	memset(d->bits, 0, d->words * 8);
 	memset(d->carry, 0, d->words * 8);
 	memset(d->ahead, 0, d->words * 8);
+	memset(d->apart, 0, d->words * 8);
 	d->captured = false;
+	d->apart_pages = d->again = 0;
 	d->next_word = 0;
 }
 
@@ -52,10 +57,11 @@ static uint64_t put_word(struct epoch *e, size_t w, uint64_t dirty,
 
 /*
  * Goes on where the last one ran out of room: pages that are written all the
- * time must not keep the others waiting for ever.  True: all were put.
+ * time must not keep the others waiting for ever.  What was put is noted in
+ * `where`, ahead or apart.  True: all were put.
  */
-static bool put_all(struct dirty *d, struct epoch *e, dirty_put_fn *put,
-		    void *arg, size_t *count)
+static bool put_all(struct dirty *d, struct epoch *e, uint64_t *where,
+		    dirty_put_fn *put, void *arg, size_t *count)
 {
 	size_t w = d->next_word, full = d->words;
 	uint64_t dirty, left;
@@ -66,8 +72,11 @@ static bool put_all(struct dirty *d, struct epoch *e, dirty_put_fn *put,
 			left = put_word(e, w, dirty, put, arg);
 			d->bits[w] = 0;
 			d->carry[w] = left;
-			d->ahead[w] |= dirty & ~left;
-			*count += (size_t)__builtin_popcountll(dirty & ~left);
+			dirty &= ~left;
+			*count += (size_t)__builtin_popcountll(dirty);
+			d->again += (size_t)__builtin_popcountll(
+				dirty & ~where[w] & d->apart[w]);
+			where[w] |= dirty;
 			if (left && full == d->words)
 				full = w;
 		}
@@ -79,35 +88,47 @@ static bool put_all(struct dirty *d, struct epoch *e, dirty_put_fn *put,
 	return full == d->words;
 }
 
-/* What was copied ahead for the epoch before this one is in it, or lost. */
+/*
+ * An epoch is empty: what was copied into it before is captured, or lost.  What
+ * went apart is there until all of its epoch is captured.
+ */
 static void settle(struct dirty *d)
 {
 	for (size_t w = 0; w < d->words; w++) {
-		if (!d->ahead[w])
-			continue;
 		if (!d->captured)
 			d->carry[w] |= d->ahead[w];
 		d->ahead[w] = 0;
+		if (d->captured)
+			d->apart[w] = 0;
 	}
+	if (d->captured)
+		d->apart_pages = 0;
 	d->captured = false;
+	d->again = 0;
 }
 
-/* Half a millisecond of copying. */
-enum { WORTH_PAGES = 1024 };
+/*
+ * A tenth of a millisecond of copying, and as much of encoding where they are
+ * sent ahead, against one more look for what is written.
+ */
+enum { WORTH_PAGES = 256 };
 
 bool dirty_worth(const struct dirty *d)
 {
-	return d->captured && d->last >= WORTH_PAGES;
+	return (d->captured || d->apart_pages) &&
+	       (d->last >= WORTH_PAGES || fault_at(FAULT_AHEAD));
 }
 
-size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, dirty_put_fn *put,
-			void *arg)
+size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, bool apart,
+			dirty_put_fn *put, void *arg)
 {
 	size_t count = 0;
 
 	if (!e->page_count)
 		settle(d);
-	put_all(d, e, put, arg, &count);
+	put_all(d, e, apart ? d->apart : d->ahead, put, arg, &count);
+	if (apart)
+		d->apart_pages = e->page_count;
 	return count;
 }
 
@@ -118,11 +139,12 @@ void dirty_copy(struct dirty *d, struct epoch *e, dirty_put_fn *put, void *arg)
 	/* Nothing was copied ahead into this one. */
 	if (!e->page_count)
 		settle(d);
-	e->partial = !put_all(d, e, put, arg, &count);
+	e->partial = !put_all(d, e, d->ahead, put, arg, &count);
+	e->again_count = d->again;
 }
 
 void dirty_captured(struct dirty *d, const struct epoch *e)
 {
 	d->captured = true;
-	d->last = e->page_count;
+	d->last = d->apart_pages + e->page_count - e->again_count;
 }

@@ -4,7 +4,7 @@
  *
  * A page may be copied ahead, while the guest runs, and once more where it is
  * written again before the capture.  Should that capture never come, or fail,
- * what was copied ahead counts as written still.
+ * what was copied ahead counts as written still, unless it went its own way.
  *
  * Nothing is allocated after dirty_open().  One thread at a time.
  */
@@ -23,7 +23,10 @@ struct dirty {
 	uint64_t *bits;	 /* as collected last; the caller's to set */
 	uint64_t *carry; /* written, and in no epoch */
 	uint64_t *ahead; /* copied into one that is not captured */
-	bool captured;	 /* it has been: `ahead` means nothing any more */
+	uint64_t *apart; /* in an earlier round of that epoch */
+	bool captured;	 /* it has been: neither means anything any more */
+	size_t apart_pages;
+	size_t again; /* pages of `ahead` that are in `apart` too */
 	bool own_bits;
 	size_t next_word; /* where the next copy begins */
 	size_t last;	  /* pages of the last epoch */
@@ -45,11 +48,15 @@ typedef bool dirty_put_fn(void *arg, struct epoch *e, uint64_t gfn);
 bool dirty_worth(const struct dirty *d);
 /*
  * Before the guest is suspended, behind a collection into `bits`; may be
- * repeated.  Returns how many pages were to be copied.
+ * repeated.  `apart`: `e` is a round of its own.  Returns how many pages were
+ * to be copied.
  */
-size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, dirty_put_fn *put,
-			void *arg);
-/* The guest is suspended; sets e->partial where the epoch has no room. */
+size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, bool apart,
+			dirty_put_fn *put, void *arg);
+/*
+ * The guest is suspended; sets e->partial where the epoch has no room, and
+ * e->again_count.
+ */
 void dirty_copy(struct dirty *d, struct epoch *e, dirty_put_fn *put, void *arg);
 /* The capture into that epoch has succeeded. */
 void dirty_captured(struct dirty *d, const struct epoch *e);

@@ -155,13 +155,16 @@ struct guest_source_ops {
 
 	/*
 	 * RUNNING: copies the pages written since the last capture into `e`,
-	 * which is empty, so that the capture that follows into it has less to
-	 * do; what is written again meanwhile that one copies again.  Stops
-	 * where `e` is full.  If no capture into `e` succeeds, the next one
-	 * takes what was copied here.  `e` has an index.  NULL where a kind
-	 * cannot; a source that cannot does nothing.
+	 * which is empty, so that the capture that follows has less to do; what
+	 * is written again meanwhile that one copies again.  Stops where `e` is
+	 * full.  `e` has an index.
+	 * With `apart`, `e` is a round of its own, and the capture goes into
+	 * another one.  Without, it goes into `e` too, and if none succeeds the
+	 * next one takes what was copied here.
+	 * NULL where a kind cannot; a source that cannot, or that has little to
+	 * copy, does nothing.
 	 */
-	void (*copy_ahead)(struct guest_source *s, struct epoch *e);
+	void (*copy_ahead)(struct guest_source *s, struct epoch *e, bool apart);
 
 	/*
 	 * Asks the guest to suspend itself and waits at most `timeout_us`; and
@@ -180,12 +183,12 @@ struct guest_source_ops {
 
 	/*
 	 * SUSPENDED: copies the pages written since the last capture, or since
-	 * they were copied ahead into `e`, and the CPU state into `e`, which
-	 * belongs to the caller and has those or is empty, and fills the
-	 * scan, copy and state times.  Allocates nothing.  Where the pages do
-	 * not fit, takes as many as do, remembers the rest for the next
-	 * capture and sets e->partial.  -ESTALE: the guest's memory layout
-	 * changed (ballooning); a new image is needed.
+	 * they were copied ahead, and the CPU state into `e`, which
+	 * belongs to the caller and has what was copied ahead into it or is
+	 * empty, and fills the scan, copy and state times.  Allocates nothing.
+	 * Where the pages do not fit, takes as many as do, remembers the rest
+	 * for the next capture and sets e->partial.  -ESTALE: the guest's
+	 * memory layout changed (ballooning); a new image is needed.
 	 */
 	int (*capture)(struct guest_source *s, struct epoch *e);
 

@@ -91,6 +91,7 @@ int epoch_index(struct epoch *e, uint64_t max_gfn)
 void epoch_clear(struct epoch *e)
 {
 	e->page_count = 0;
+	e->again_count = 0;
 	e->state_bytes = 0;
 	e->partial = false;
 	e->times = (struct epoch_times){ 0 };

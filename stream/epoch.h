@@ -36,6 +36,7 @@ struct epoch {
 	uint64_t number;
 	bool partial; /* more dirty pages remain: another round must follow */
 	size_t page_count;
+	size_t again_count; /* of them, in an earlier round too */
 	size_t page_capacity;
 	uint64_t *gfns; /* page_capacity */
 	uint8_t *pages; /* page_capacity * WIRE_PAGE_BYTES */

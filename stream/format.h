@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 3,
+	WIRE_VERSION = 4,
 	WIRE_HEADER_BYTES = 24,
 	/* Bulk is cut to this, so that a heartbeat never waits long. */
 	WIRE_PAYLOAD_MAX = 256 * 1024,
@@ -23,6 +23,8 @@ enum {
 	WIRE_PAGE_BYTES = 4096,
 	/* Pages in one PAGES frame, most of which are short then. */
 	WIRE_BATCH_PAGES = 1024,
+	/* Of a page in an epoch that has no body of all of it. */
+	WIRE_DELTAS_MAX = 2,
 	WIRE_NAME_MAX = 255,
 	WIRE_CONFIG_MAX = 128 * 1024,
 	WIRE_TEXT_MAX = 255,

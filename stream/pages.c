@@ -132,16 +132,17 @@ static void enter_again(struct page_encoder *e, uint64_t gfn,
 }
 
 /*
- * A page that comes a second time in an epoch, whose rounds did not fit one
- * arena, is whole: so the other side has at most one delta of it to keep.
+ * Where an epoch has many rounds, a page that comes in the third of them is
+ * whole: so the other side has at most two deltas of it to keep.
  */
 static void add_page(struct page_encoder *e, const struct page_run *run,
 		     struct shadow *shadow)
 {
-	uint64_t gfn = run->gfns[0], sent = 0;
+	uint64_t gfn = run->gfns[0];
 	const uint8_t *page = run->pages;
+	unsigned int times = 0;
 	uint8_t *base =
-		shadow ? shadow_find(shadow, gfn, run->epoch, &sent) : NULL;
+		shadow ? shadow_find(shadow, gfn, run->epoch, &times) : NULL;
 
 	if (page_is_zero(page)) {
 		if (base && page_is_zero(base)) {
@@ -154,7 +155,7 @@ static void add_page(struct page_encoder *e, const struct page_run *run,
 				    : NULL);
 		return;
 	}
-	if (base && sent != run->epoch) {
+	if (base && times < WIRE_DELTAS_MAX) {
 		enter_again(e, gfn, page, base);
 		return;
 	}

@@ -21,7 +21,8 @@
 struct slot {
 	uint64_t sent; /* the epoch */
 	uint32_t gfn;
-	bool used; /* since the hand came by */
+	uint8_t times; /* in that epoch, at least once */
+	bool used;     /* since the hand came by */
 };
 
 struct shadow {
@@ -84,7 +85,7 @@ void shadow_free(struct shadow *s)
 }
 
 uint8_t *shadow_find(struct shadow *s, uint64_t gfn, uint64_t epoch,
-		     uint64_t *sent)
+		     unsigned int *times)
 {
 	uint32_t n = gfn <= s->max_gfn ? *index_at(s, gfn) : 0;
 	struct slot *slot;
@@ -92,8 +93,9 @@ uint8_t *shadow_find(struct shadow *s, uint64_t gfn, uint64_t epoch,
 	if (!n)
 		return NULL;
 	slot = slot_at(s, n - 1);
-	*sent = slot->sent;
+	*times = slot->sent == epoch ? slot->times : 0;
 	slot->sent = epoch;
+	slot->times = (uint8_t)(*times < UINT8_MAX ? *times + 1 : *times);
 	slot->used = true;
 	return page_at(s, n - 1);
 }
@@ -137,6 +139,7 @@ uint8_t *shadow_add(struct shadow *s, uint64_t gfn, uint64_t epoch)
 	*slot_at(s, n) = (struct slot){
 		.sent = epoch,
 		.gfn = (uint32_t)gfn,
+		.times = 1,
 	};
 	*index_at(s, gfn) = (uint32_t)n + 1;
 	return page_at(s, n);

@@ -23,11 +23,11 @@ void shadow_free(struct shadow *s); /* NULL is fine */
 
 /*
  * The version of `gfn` that was sent last, to be overwritten with the one that
- * is sent now, in `epoch`; *sent becomes the epoch it was sent in.  NULL: it is
- * not there.
+ * is sent now, in `epoch`; *times becomes how often it was asked for or added in
+ * that epoch before.  NULL: it is not there.
  */
 uint8_t *shadow_find(struct shadow *s, uint64_t gfn, uint64_t epoch,
-		     uint64_t *sent);
+		     unsigned int *times);
 
 /*
  * Room for a gfn that is not there, in the place of another where all is used.

@@ -2,13 +2,12 @@
 /*
  * The secondary's epoch: pages by gfn, state, and whether it is complete.
  *
- * A slot per distinct gfn, in order of arrival; a slot's page and its delta lie
- * in an arena.
- * An open-addressed table of slot numbers finds the slot of a gfn.  A slot
- * remembers where in the table it is entered, so that an entry counts only
- * where the slot it names is in use and points back: emptying the store is
- * forgetting its slots, and neither a large table nor a page is ever cleared.
- * (The idea is Briggs and Torczon's sparse set, 1993.)
+ * A slot per distinct gfn, in order of arrival; a slot's page and its deltas
+ * lie in an arena. An open-addressed table of slot numbers finds the slot of a
+ * gfn.  A slot remembers where in the table it is entered, so that an entry
+ * counts only where the slot it names is in use and points back: emptying the
+ * store is forgetting its slots, and neither a large table nor a page is ever
+ * cleared. (The idea is Briggs and Torczon's sparse set, 1993.)
  *
  * Slots and table grow by doubling.  All is kept for the next epoch: memory
  * that was touched once costs nothing afterwards.
@@ -32,8 +31,9 @@
 enum {
 	SLOTS_FIRST = 1024,
 	LINE_BYTES = 64,
-	/* Of a slot: a delta, shorter than a page, and the page behind it. */
-	SLOT_MAX = 2 * WIRE_PAGE_BYTES,
+	/* Of a slot: deltas, each shorter than a page, and a page behind them.
+	 */
+	SLOT_MAX = (WIRE_DELTAS_MAX + 1) * WIRE_PAGE_BYTES,
 	/* shared_info, vcpu_info, xenstore, console and the like, and room. */
 	SLACK_PAGES = 256,
 };
@@ -42,12 +42,13 @@ enum {
 #define NO_KIND UINT8_MAX
 
 struct slot {
-	uint64_t home;	/* index in the table */
-	uint64_t page;	/* where it lies in the arena, or NO_PAGE */
-	uint64_t delta; /* likewise, of a DELTA */
+	uint64_t home; /* index in the table */
+	uint64_t page; /* where it lies in the arena, or NO_PAGE */
+	uint64_t delta[WIRE_DELTAS_MAX]; /* likewise, of a DELTA */
+	uint16_t length[WIRE_DELTAS_MAX];
 	uint32_t gfn;
-	uint16_t length; /* of the delta */
-	uint8_t kind;	 /* of the latest version; `page` is kept */
+	uint8_t deltas;
+	uint8_t kind; /* of the latest version; `page` is kept */
 };
 
 enum store_phase {
@@ -254,26 +255,48 @@ static int store_whole(struct store *s, struct slot *slot,
 	return 0;
 }
 
-/*
- * It is applied to what the standby has when its turn comes, which is what came
- * last before: a version of this epoch would be lost.
- */
+/* It is applied to what the standby has when the epoch's turn comes. */
+static int keep_delta(struct store *s, struct slot *slot,
+		      const struct page_item *item)
+{
+	unsigned int n = slot->deltas;
+
+	if (n == WIRE_DELTAS_MAX) {
+		s->why = "too many deltas of a page in an epoch";
+		return -EPROTO;
+	}
+	if (take_room(s, item->length, &slot->delta[n]))
+		return no_memory(s);
+	slot->length[n] = (uint16_t)item->length;
+	slot->deltas++;
+	memcpy(s->arena.bytes + slot->delta[n], item->bytes, item->length);
+	return 0;
+}
+
 static int store_delta(struct store *s, struct slot *slot,
 		       const struct page_item *item)
 {
-	if (slot->kind != NO_KIND) {
-		s->why = "a delta of a page that its epoch has already";
-		return -EPROTO;
-	}
+	static const uint8_t zeroes[WIRE_PAGE_BYTES];
+	const struct page_item blank = { .bytes = zeroes };
+	int err = 0;
+
 	if (!s->history || !history_has(s->history, item->gfn)) {
 		s->why = "a delta of a page that never came";
 		return -EPROTO;
 	}
-	if (take_room(s, item->length, &slot->delta))
-		return no_memory(s);
-	slot->length = (uint16_t)item->length;
-	memcpy(s->arena.bytes + slot->delta, item->bytes, item->length);
-	return 0;
+	switch (slot->kind) {
+	case WIRE_PAGE_ZERO:
+		err = store_whole(s, slot, &blank);
+		/* fall through */
+	case WIRE_PAGE_DATA:
+		if (!err)
+			page_item_apply(item, s->arena.bytes + slot->page);
+		slot->kind = WIRE_PAGE_DATA;
+		return err;
+	default:
+		slot->kind = WIRE_PAGE_DELTA;
+		return keep_delta(s, slot, item);
+	}
 }
 
 static int store_one(void *arg, const struct page_item *item)
@@ -282,13 +305,17 @@ static int store_one(void *arg, const struct page_item *item)
 	struct slot *slot;
 	int err = slot_get(s, (uint32_t)item->gfn, &slot);
 
-	if (!err && item->kind == WIRE_PAGE_DELTA)
-		err = store_delta(s, slot, item);
-	else if (!err && item->kind == WIRE_PAGE_DATA)
-		err = store_whole(s, slot, item);
 	if (err)
 		return err;
-	slot->kind = (uint8_t)item->kind;
+	if (item->kind == WIRE_PAGE_DELTA) {
+		err = store_delta(s, slot, item);
+	} else {
+		if (item->kind == WIRE_PAGE_DATA)
+			err = store_whole(s, slot, item);
+		slot->kind = (uint8_t)item->kind;
+	}
+	if (err)
+		return err;
 	if (s->history)
 		history_add(s->history, item->gfn);
 	return 0;
@@ -417,7 +444,9 @@ size_t store_memory_bytes(const struct store *s)
 	       s->slot_room * (sizeof(struct slot) + 2 * sizeof(uint32_t));
 }
 
-static struct page_item item_of(const struct store *s, const struct slot *slot)
+/* The n-th of a slot: one, or each of its deltas. */
+static struct page_item item_of(const struct store *s, const struct slot *slot,
+				unsigned int n)
 {
 	struct page_item item = {
 		.gfn = slot->gfn,
@@ -428,10 +457,25 @@ static struct page_item item_of(const struct store *s, const struct slot *slot)
 		item.bytes = s->arena.bytes + slot->page;
 		item.length = WIRE_PAGE_BYTES;
 	} else if (item.kind == WIRE_PAGE_DELTA) {
-		item.bytes = s->arena.bytes + slot->delta;
-		item.length = slot->length;
+		item.bytes = s->arena.bytes + slot->delta[n];
+		item.length = slot->length[n];
 	}
 	return item;
+}
+
+static int each_of(const struct store *s, const struct slot *slot,
+		   int (*page)(void *arg, const struct page_item *item),
+		   void *arg)
+{
+	unsigned int n = slot->kind == WIRE_PAGE_DELTA ? slot->deltas : 1;
+	int err = 0;
+
+	for (unsigned int i = 0; i < n && err >= 0; i++) {
+		struct page_item item = item_of(s, slot, i);
+
+		err = page(arg, &item);
+	}
+	return err;
 }
 
 int store_each_page(const struct store *s,
@@ -439,12 +483,11 @@ int store_each_page(const struct store *s,
 		    void *arg)
 {
 	for (size_t i = 0; i < s->slot_count; i++) {
-		struct page_item item = item_of(s, &s->slots[i]);
 		int err =
 			i == s->slot_count / 2 ? fault_at(FAULT_MID_APPLY) : 0;
 
 		if (!err)
-			err = page(arg, &item);
+			err = each_of(s, &s->slots[i], page, arg);
 		if (err < 0)
 			return err;
 	}

@@ -5,16 +5,17 @@
  * The happy path:
  *   - store_begin() with the epoch's number;
  *   - store_pages() and store_state() decode each payload as it arrives, the
- *     latest version of each gfn replacing an earlier one of the same epoch; a
- *     delta stays one, and is of the version that an earlier epoch had;
+ *     latest version of each gfn replacing an earlier one of the same epoch, or
+ *     changed by a delta; one that is of an earlier epoch's version stays a
+ *     delta, and so does a second one behind it;
  *   - store_end() compares counts and checksum: only now is it complete;
  *   - store_each_page() and store_record() hand it to the standby.
  * Failure: any error leaves the store incomplete for good; store_complete()
  * is false, and a store that is not complete is never applied.
  *
  * Memory: the most that an epoch had.  That is at most the guest's RAM in
- * pages, once more where each came as a delta before, plus WIRE_STATE_MAX of
- * state, all checked before anything is taken.  One thread at a time.
+ * pages, twice more where each came as two deltas before, plus WIRE_STATE_MAX
+ * of state, all checked before anything is taken.  One thread at a time.
  */
 #ifndef STREAM_STORE_H
 #define STREAM_STORE_H
@@ -63,8 +64,8 @@ size_t store_page_count(const struct store *s);	  /* distinct gfns */
 size_t store_memory_bytes(const struct store *s); /* held at the moment */
 
 /*
- * Calls `page` for each distinct gfn.  Stops at the first negative return and
- * returns it, else 0.
+ * Calls `page` for each distinct gfn, twice in order where two deltas of it
+ * have come.  Stops at the first negative return and returns it, else 0.
  */
 int store_each_page(const struct store *s,
 		    int (*page)(void *arg, const struct page_item *item),

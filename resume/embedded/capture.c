@@ -137,7 +137,7 @@ static int collect(struct guest_source *s)
  */
 enum { AHEAD_ROUNDS = 3, AHEAD_WORTH = 256 };
 
-void embedded_copy_ahead(struct guest_source *s, struct epoch *e)
+void embedded_copy_ahead(struct guest_source *s, struct epoch *e, bool apart)
 {
 	size_t copied = AHEAD_WORTH;
 
@@ -147,7 +147,7 @@ void embedded_copy_ahead(struct guest_source *s, struct epoch *e)
 	for (int i = 0; i < AHEAD_ROUNDS && copied >= AHEAD_WORTH; i++) {
 		if (collect(s) < 0)
 			return;
-		copied = dirty_copy_ahead(&s->dirty, e, put_page, s);
+		copied = dirty_copy_ahead(&s->dirty, e, apart, put_page, s);
 	}
 }
 

@@ -34,7 +34,7 @@ struct guest_source {
 	const uint8_t *memory; /* mapped to read, touched; or NULL */
 	struct tracker *tracker;
 	bool tracking;
-	bool stale;	  /* written pages were lost: a new image is needed */
+	bool stale; /* written pages were lost: a new image is needed */
 	struct dirty dirty;
 
 	pthread_mutex_t lock;
@@ -59,7 +59,7 @@ bool embedded_cancelled(struct guest_source *s);
 int embedded_prepare(struct guest_source *s, struct guest_error *err);
 void embedded_release(struct guest_source *s);
 int embedded_track(struct guest_source *s, struct guest_error *err);
-void embedded_copy_ahead(struct guest_source *s, struct epoch *e);
+void embedded_copy_ahead(struct guest_source *s, struct epoch *e, bool apart);
 int embedded_capture(struct guest_source *s, struct epoch *e);
 
 /* send.c */

@@ -248,14 +248,14 @@ static int collect(struct guest_source *s)
  * resumed slowly: its devices take longer than its pages, and are waited for
  * before it is asked, so that what was copied would be old.
  */
-void xen_source_copy_ahead(struct guest_source *s, struct epoch *e)
+void xen_source_copy_ahead(struct guest_source *s, struct epoch *e, bool apart)
 {
 	if (!s->tracking || s->stale || s->pv || xen_source_resumes_slowly(s) ||
 	    !dirty_worth(&s->dirty))
 		return;
 	s->holes = 0;
 	if (collect(s) == 0)
-		dirty_copy_ahead(&s->dirty, e, put_page, s);
+		dirty_copy_ahead(&s->dirty, e, apart, put_page, s);
 }
 
 static int take_context(struct guest_source *s, struct epoch *e)

@@ -122,7 +122,7 @@ struct guest_source {
 	xc_hypercall_buffer_t bits_buffer;
 	uint64_t *bits; /* log-dirty bitmap, in hypercall memory */
 	struct dirty dirty;
-	uint64_t *remap;  /* one bit a chunk: holes that became memory */
+	uint64_t *remap; /* one bit a chunk: holes that became memory */
 	bool remap_any;
 	uint64_t holes; /* dirty frames not to be had, of the last capture */
 	uint8_t *context;
@@ -240,7 +240,7 @@ int xen_source_check_devices(struct guest_source *s);
 int xen_source_prepare(struct guest_source *s); /* may be called running */
 void xen_source_release(struct guest_source *s);
 int xen_source_track(struct guest_source *s, struct guest_error *err);
-void xen_source_copy_ahead(struct guest_source *s, struct epoch *e);
+void xen_source_copy_ahead(struct guest_source *s, struct epoch *e, bool apart);
 int xen_source_capture(struct guest_source *s, struct epoch *e);
 /* The guest is suspended still, so what was copied is of one moment. */
 int xen_source_stood(struct guest_source *s);

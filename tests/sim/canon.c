@@ -39,6 +39,7 @@ static void epoch(struct epoch_run *r, uint64_t now_us, uint64_t matters_us)
 	r->state = was.state;
 	r->guest_suspended = was.guest_suspended;
 	r->partial = was.partial;
+	r->waits = was.waits;
 	r->acknowledged = was.acknowledged;
 	r->rounds = was.rounds;
 	r->sent_us = was.sent_us;

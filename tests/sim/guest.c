@@ -204,6 +204,12 @@ static int suspend(struct guest_source *s, uint64_t timeout_us)
 	return 0;
 }
 
+static void copy_ahead(struct guest_source *s, struct epoch *e, bool apart)
+{
+	(void)s;
+	e->page_count = apart;
+}
+
 static int capture(struct guest_source *s, struct epoch *e)
 {
 	struct world *w = world_of(s);
@@ -248,24 +254,31 @@ static uint64_t no_time(void)
 int guest_capture(struct world *w, struct job *j)
 {
 	static const struct guest_source_ops ops = {
+		.copy_ahead = copy_ahead,
 		.suspend = suspend,
 		.capture = capture,
 		.resume = resume,
 		.barrier = barrier,
 	};
 	static const struct guest_source_ops ops_without_gate = {
+		.copy_ahead = copy_ahead,
 		.suspend = suspend,
 		.capture = capture,
 		.resume = resume,
 	};
-	struct epoch e = { 0 };
+	const struct epoch_manner manner = {
+		.suspend_timeout_us = (uint64_t)w->cfg.suspend_timeout_us,
+		.resume = GUEST_RESUME_FAST,
+		.apart = w->cfg.ahead,
+	};
+	uint32_t index;
+	struct epoch e = { .index = &index };
 	struct sim_guest *g = &w->host[A].guest;
 	int err;
 
 	err = epoch_checkpoint(&j->run, w->cfg.gate ? &ops : &ops_without_gate,
-			       (struct guest_source *)(void *)w, &e,
-			       (uint64_t)w->cfg.suspend_timeout_us,
-			       GUEST_RESUME_FAST, no_time);
+			       (struct guest_source *)(void *)w, &e, &manner,
+			       no_time);
 	j->partial = j->run.partial;
 	j->at = g->at;
 	if (err == -ESHUTDOWN)

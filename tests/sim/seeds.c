@@ -47,6 +47,7 @@ static void configuration(struct sim_config *c)
 	c->inflight_b = between(1, 4);
 	c->cancel_is_late = one_in(2);
 	c->image_blocks = one_in(2);
+	c->ahead = one_in(2);
 	c->heartbeat_us = between(1, 3) * 100 * MS;
 	c->interval_us = between(4, 25) * 10 * MS;
 	c->retry_us = between(2, 12) * 100 * MS;

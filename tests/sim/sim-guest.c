@@ -63,6 +63,26 @@ static void test_does_not_suspend(void **state)
 	assert_int_equal(w->primary.state, PRIMARY_PROTECTED);
 }
 
+/* Pages of it are on the other side by then: it is gone on with. */
+static void test_does_not_suspend_behind_its_pages(void **state)
+{
+	struct world *w = *state;
+	struct sim_config cfg = sim_usual;
+
+	cfg.ahead = 1;
+	scenario(w, &cfg);
+	up_to(w, 1000 * MS);
+	deed(w, DEED_FAIL, A, ENV_JOB_CAPTURE, 1);
+	when(w, skipped);
+	assert_int_equal(w->primary.epoch_count, 1);
+	assert_true(w->primary.epochs[0].waits);
+	up_to(w, 2000 * MS);
+	assert_int_equal(w->primary.stats.skipped, 1);
+	assert_int_equal(w->primary.stats.synchronisations, 1);
+	assert_int_equal(w->primary.state, PRIMARY_PROTECTED);
+	assert_true(w->secondary.committed > 10);
+}
+
 /* Protection is lost meanwhile: it is looked for every 100 ms all the same. */
 static void test_suspends_late(void **state)
 {
@@ -159,6 +179,7 @@ int main(void)
 		SCENARIO(test_poweroff),
 		SCENARIO(test_reboot),
 		SCENARIO(test_does_not_suspend),
+		SCENARIO(test_does_not_suspend_behind_its_pages),
 		SCENARIO(test_suspends_late),
 		SCENARIO(test_killed_in_capture),
 		SCENARIO(test_resync),

@@ -42,43 +42,45 @@ enum {
 };
 
 /* What one run is made with; all times in microseconds. */
-#define SIM_NUMBERS(X)                                       \
-	/* the machines' configuration */                    \
-	X(fence_a, 1)                                        \
-	X(fence_b, 1)                                        \
-	X(unsafe_a, 0)                                       \
-	X(unsafe_b, 0)                                       \
-	X(gate, 1)                                           \
-	X(inflight, 2)                                       \
-	X(inflight_b, 2)                                     \
-	X(heartbeat_us, 100 * MS)                            \
-	X(lost_after, 3)                                     \
-	X(interval_us, 50 * MS)                              \
-	X(retry_us, 2 * SEC)                                 \
-	X(ack_timeout_us, 10 * SEC)                          \
-	/* how long things take */                           \
-	X(delay_us, 500)      /* one way */                  \
-	X(bulk_us, 1 * MS)    /* a bulk frame */             \
-	X(notice_us, 0)	      /* a reset */                  \
-	X(suspend_us, 2 * MS) /* until it does */            \
-	X(pause_us, 3 * MS)                                  \
-	X(suspend_timeout_us, 500 * MS)                      \
-	X(image_us, 200 * MS)                                \
-	X(encode_us, 2 * MS)                                 \
-	X(decode_us, 1 * MS)                                 \
-	X(build_us, 50 * MS)                                 \
-	X(apply_us, 2 * MS)                                  \
-	X(activate_us, 20 * MS)                              \
-	X(fence_us, 1 * SEC)                                 \
-	X(fence_timeout_us, 30 * SEC)                        \
-	X(guard_us, 100 * MS)                                \
-	X(job_us, 1 * MS) /* any other */                    \
-	/* an image ends no sooner than b has taken of it */ \
-	X(image_blocks, 0)                                   \
-	/* a cancelled image may come to its end */          \
-	X(cancel_is_late, 0)                                 \
-	/* the hosts' clocks */                              \
-	X(drift_a_ppm, 0)                                    \
+#define SIM_NUMBERS(X)                                         \
+	/* the machines' configuration */                      \
+	X(fence_a, 1)                                          \
+	X(fence_b, 1)                                          \
+	X(unsafe_a, 0)                                         \
+	X(unsafe_b, 0)                                         \
+	X(gate, 1)                                             \
+	X(inflight, 2)                                         \
+	X(inflight_b, 2)                                       \
+	X(heartbeat_us, 100 * MS)                              \
+	X(lost_after, 3)                                       \
+	X(interval_us, 50 * MS)                                \
+	X(retry_us, 2 * SEC)                                   \
+	X(ack_timeout_us, 10 * SEC)                            \
+	/* how long things take */                             \
+	X(delay_us, 500)      /* one way */                    \
+	X(bulk_us, 1 * MS)    /* a bulk frame */               \
+	X(notice_us, 0)	      /* a reset */                    \
+	X(suspend_us, 2 * MS) /* until it does */              \
+	X(pause_us, 3 * MS)                                    \
+	X(suspend_timeout_us, 500 * MS)                        \
+	X(image_us, 200 * MS)                                  \
+	X(encode_us, 2 * MS)                                   \
+	X(decode_us, 1 * MS)                                   \
+	X(build_us, 50 * MS)                                   \
+	X(apply_us, 2 * MS)                                    \
+	X(activate_us, 20 * MS)                                \
+	X(fence_us, 1 * SEC)                                   \
+	X(fence_timeout_us, 30 * SEC)                          \
+	X(guard_us, 100 * MS)                                  \
+	X(job_us, 1 * MS) /* any other */                      \
+	/* an image ends no sooner than b has taken of it */   \
+	X(image_blocks, 0)                                     \
+	/* written pages are sent before the guest is asked */ \
+	X(ahead, 0)                                            \
+	/* a cancelled image may come to its end */            \
+	X(cancel_is_late, 0)                                   \
+	/* the hosts' clocks */                                \
+	X(drift_a_ppm, 0)                                      \
 	X(drift_b_ppm, 0)
 
 struct sim_config {

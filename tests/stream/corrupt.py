@@ -140,7 +140,7 @@ def orders(frames):
 def fields(frames):
     """Fields out of their range, in otherwise well-formed streams."""
     cases = {
-        "HELLO": [(8, "H", 2), (8, "H", 4), (10, "H", 0), (10, "H", 3),
+        "HELLO": [(8, "H", 3), (8, "H", 5), (10, "H", 0), (10, "H", 3),
                   (12, "I", 262143), (16, "I", 0), (16, "I", 17),
                   (20, "I", 0), (40, "I", 256), (44, "I", 1)],
         "IMAGE": [(0, "I", 0), (0, "I", 262135), (0, "I", 262137),
@@ -219,12 +219,19 @@ def deltas(frames):
     assert accepted(spoilt(pages([(0, 1), (2, 0)], good + page)))
     assert accepted(spoilt(pages([(0, n) for n in range(64)],
                                  zstd(page * 64), 1)))
-    yield "a delta of what never came", spoilt(pages([(2, 200)], good))
     for kind, body in enumerate((page, b"", good)):
-        yield "a delta behind kind %d of its page" % kind, spoilt(
-            pages([(kind, 0), (2, 0)], good + body))
-        yield "a delta in a payload behind kind %d" % kind, spoilt(
-            pages([(kind, 0)], body), pages(one, good))
+        assert accepted(spoilt(pages([(kind, 0), (2, 0)], good + body)))
+        assert accepted(spoilt(pages([(kind, 0)], body), pages(one, good)))
+    # As many as one likes behind what is no delta, of a new page too.
+    for kind, body in enumerate((page, b"")):
+        assert accepted(spoilt(pages(
+            [(2, 0), (2, 0), (kind, 0)] + 3 * one, 5 * good + body)))
+        assert accepted(spoilt(pages([(kind, 200)], body),
+                               pages(3 * [(2, 200)], 3 * good)))
+    yield "a delta of what never came", spoilt(pages([(2, 200)], good))
+    yield "a third delta of a page", spoilt(pages(3 * one, 3 * good))
+    yield "a third delta in a payload of its own", spoilt(
+        pages(2 * one, 2 * good), pages(one, good))
     yield "a delta of no lines", spoilt(pages(one, bytes(8)))
     yield "a line of no words", spoilt(pages(one, good[:9] + b"\0" +
                                              good[10:-8]))

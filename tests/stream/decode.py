@@ -23,6 +23,7 @@ PAYLOAD_MAX = 262144
 PIECE_MAX = 262136
 PAGE_BYTES = 4096
 BATCH_PAGES = 1024
+DELTAS_MAX = 2
 NAME_MAX = 255
 CONFIG_MAX = 131072
 TEXT_MAX = 255
@@ -206,7 +207,7 @@ class Decoder:
         r = Reader(payload, "HELLO")
         require(r.take(8) == b"COLOD\r\n\x1a", "HELLO: magic")
         version, = r.integers("H")
-        require(version == 3, "HELLO: version %d" % version)
+        require(version == 4, "HELLO: version %d" % version)
         role, payload_max, inflight, heartbeat = r.integers("HIII")
         features, session, name_length, reserved = r.integers("QQII")
         require(role in ROLES, "HELLO: role")
@@ -273,6 +274,7 @@ class Decoder:
         require(epoch == self.epoch + 1, "EPOCH_BEGIN: number")
         self.epoch = epoch
         self.entries, self.pages = 0, {}
+        self.whole, self.deltas_of = set(), {}
         self.state, self.payloads = bytearray(), bytearray()
 
     def on_pages(self, payload, epoch):
@@ -295,12 +297,12 @@ class Decoder:
                   if entry >> 56 == 2]
         for entry in entries:
             gfn, kind = entry & 0xffffffff, entry >> 56
-            if kind == 0:
-                self.pages[gfn] = bodies.take(PAGE_BYTES)
-            elif kind == 1:
-                self.pages[gfn] = bytes(PAGE_BYTES)
-            else:
+            if kind == 2:
                 self.pages[gfn] = self.changed(gfn, deltas.pop(0))
+                continue
+            self.whole.add(gfn)
+            self.pages[gfn] = (bodies.take(PAGE_BYTES) if kind == 0 else
+                               bytes(PAGE_BYTES))
         bodies.end()
         require(len(self.pages) <= self.ram_pages + SLACK_PAGES,
                 "PAGES: more than the guest has")
@@ -328,9 +330,13 @@ class Decoder:
 
     def changed(self, gfn, words):
         require(self.deltas, "PAGES: a delta, of this kind of guest")
-        require(gfn not in self.pages, "PAGES: a delta in the page's epoch")
-        require(gfn in self.memory, "PAGES: a delta of what never came")
-        page = bytearray(self.memory[gfn])
+        before = self.pages.get(gfn, self.memory.get(gfn))
+        require(before, "PAGES: a delta of what never came")
+        if gfn not in self.whole:
+            self.deltas_of[gfn] = self.deltas_of.get(gfn, 0) + 1
+            require(self.deltas_of[gfn] <= DELTAS_MAX,
+                    "PAGES: too many deltas of a page")
+        page = bytearray(before)
         for place, word in words.items():
             page[8 * place:8 * place + 8] = word
         return bytes(page)

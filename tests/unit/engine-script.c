@@ -482,13 +482,14 @@ static void capture_ends(struct script *s, uint64_t epoch, int err,
 	struct epoch_run *r = primary_epoch(&s->primary, epoch);
 	struct guest_source g = { .err = err, .partial = partial };
 	struct epoch arena = { 0 };
+	const struct epoch_manner manner = { .suspend_timeout_us = 1000,
+					     .resume = GUEST_RESUME_FAST };
 
 	if (r) {
 		struct epoch_run copy = *r;
 
 		assert_int_equal(epoch_checkpoint(&copy, &guest_ops, &g, &arena,
-						  1000, GUEST_RESUME_FAST,
-						  no_time),
+						  &manner, no_time),
 				 err);
 		*r = copy;
 	}

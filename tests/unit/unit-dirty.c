@@ -67,7 +67,13 @@ static void collect(struct guest *g)
 static size_t ahead(struct guest *g)
 {
 	collect(g);
-	return dirty_copy_ahead(&g->d, g->e, put, g);
+	return dirty_copy_ahead(&g->d, g->e, false, put, g);
+}
+
+static void send(struct guest *g)
+{
+	for (size_t i = 0; i < g->e->page_count; i++)
+		g->standby[g->e->gfns[i]] = g->e->pages[i * WIRE_PAGE_BYTES];
 }
 
 static void capture(struct guest *g)
@@ -75,8 +81,19 @@ static void capture(struct guest *g)
 	collect(g);
 	dirty_copy(&g->d, g->e, put, g);
 	dirty_captured(&g->d, g->e);
-	for (size_t i = 0; i < g->e->page_count; i++)
-		g->standby[g->e->gfns[i]] = g->e->pages[i * WIRE_PAGE_BYTES];
+	send(g);
+}
+
+/* A round of its own, and the arena is free for the next one. */
+static size_t send_ahead(struct guest *g)
+{
+	size_t n;
+
+	collect(g);
+	n = dirty_copy_ahead(&g->d, g->e, true, put, g);
+	send(g);
+	epoch_clear(g->e);
+	return n;
 }
 
 static void assert_same(const struct guest *g)
@@ -133,6 +150,75 @@ static void what_was_copied_for_nothing_comes_again(void **state)
 	guest_free(g);
 }
 
+static void what_went_ahead_does_not_come_again(void **state)
+{
+	struct guest *g = guest_of(GFNS);
+
+	(void)state;
+	for (uint64_t gfn = 0; gfn < 100; gfn++)
+		guest_write(g, gfn);
+	assert_int_equal(send_ahead(g), 100);
+	guest_write(g, 7);
+	guest_write(g, 8);
+	guest_write(g, 200);
+	capture(g);
+	assert_int_equal(g->e->page_count, 3);
+	assert_int_equal(g->e->again_count, 2);
+	assert_same(g);
+
+	/* What follows knows nothing of that. */
+	epoch_clear(g->e);
+	guest_write(g, 7);
+	capture(g);
+	assert_int_equal(g->e->page_count, 1);
+	assert_int_equal(g->e->again_count, 0);
+	assert_same(g);
+	guest_free(g);
+}
+
+/* And is copied once more while the guest runs, with what was written since. */
+static void what_went_ahead_may_be_ahead_again(void **state)
+{
+	struct guest *g = guest_of(GFNS);
+
+	(void)state;
+	for (uint64_t gfn = 0; gfn < 100; gfn++)
+		guest_write(g, gfn);
+	assert_int_equal(send_ahead(g), 100);
+	for (int tries = 0; tries < 2; tries++) {
+		guest_write(g, 7);
+		guest_write(g, 200);
+		assert_int_equal(ahead(g), 2);
+		if (!tries) /* no capture comes: what was copied is lost */
+			epoch_clear(g->e);
+	}
+	guest_write(g, 7);
+	guest_write(g, 8);
+	capture(g);
+	assert_int_equal(g->e->page_count, 3);
+	assert_int_equal(g->e->again_count, 2);
+	assert_int_equal(g->d.last, 101);
+	assert_same(g);
+	guest_free(g);
+}
+
+static void what_did_not_fit_ahead_comes_with_the_capture(void **state)
+{
+	struct guest *g = guest_of(ROOM);
+
+	(void)state;
+	for (uint64_t gfn = 0; gfn < ROOM + 10; gfn++)
+		guest_write(g, gfn);
+	assert_int_equal(send_ahead(g), ROOM);
+	guest_write(g, 3);
+	capture(g);
+	assert_false(g->e->partial);
+	assert_int_equal(g->e->page_count, 11);
+	assert_int_equal(g->e->again_count, 1);
+	assert_same(g);
+	guest_free(g);
+}
+
 static void a_full_epoch_leaves_the_rest_for_the_next(void **state)
 {
 	struct guest *g = guest_of(ROOM);
@@ -174,6 +260,24 @@ static void worth_is_told_by_the_last_epoch(void **state)
 	guest_free(g);
 }
 
+/* In all of its rounds. */
+static void worth_counts_what_went_ahead(void **state)
+{
+	struct guest *g = guest_of(GFNS);
+
+	(void)state;
+	g->d.apart_pages = 240;
+	g->e->page_count = 20;
+	g->e->again_count = 4;
+	dirty_captured(&g->d, g->e);
+	assert_true(dirty_worth(&g->d));
+	g->d.apart_pages = 240;
+	g->e->again_count = 5;
+	dirty_captured(&g->d, g->e);
+	assert_false(dirty_worth(&g->d));
+	guest_free(g);
+}
+
 /* All of it in any order; captures fail, or never come. */
 static void any_order_keeps_all_pages(void **state)
 {
@@ -184,7 +288,7 @@ static void any_order_keeps_all_pages(void **state)
 	for (int i = 0; i < 5000; i++) {
 		for (long n = random() % 20; n; n--)
 			guest_write(g, (uint64_t)random() % GFNS);
-		switch (random() % 4) {
+		switch (random() % 5) {
 		case 0:
 			epoch_clear(g->e);
 			capture(g);
@@ -193,6 +297,21 @@ static void any_order_keeps_all_pages(void **state)
 		case 1:
 			epoch_clear(g->e);
 			ahead(g);
+			break;
+		case 2:
+			epoch_clear(g->e);
+			send_ahead(g);
+			guest_write(g, (uint64_t)random() % GFNS);
+			while (random() % 2) { /* tried, and given up */
+				ahead(g);
+				guest_write(g, (uint64_t)random() % GFNS);
+				epoch_clear(g->e);
+			}
+			if (random() % 2)
+				ahead(g);
+			guest_write(g, (uint64_t)random() % GFNS);
+			capture(g);
+			assert_same(g);
 			break;
 		default:
 			epoch_clear(g->e);
@@ -213,8 +332,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_written_again_is_copied_again),
 		cmocka_unit_test(what_was_copied_for_nothing_comes_again),
+		cmocka_unit_test(what_went_ahead_does_not_come_again),
+		cmocka_unit_test(what_went_ahead_may_be_ahead_again),
+		cmocka_unit_test(what_did_not_fit_ahead_comes_with_the_capture),
 		cmocka_unit_test(a_full_epoch_leaves_the_rest_for_the_next),
 		cmocka_unit_test(worth_is_told_by_the_last_epoch),
+		cmocka_unit_test(worth_counts_what_went_ahead),
 		cmocka_unit_test(any_order_keeps_all_pages),
 	};
 

@@ -122,7 +122,7 @@ static void captures_follow(struct guest_source *s, size_t arena_pages,
 		epoch_clear(e);
 		/* As if the last one had been large. */
 		s->dirty.last = i % 2 ? SIZE_MAX : 0;
-		src->copy_ahead(s, e);
+		src->copy_ahead(s, e, false);
 		assert_ok(src->suspend(s, PATIENCE_US));
 		do {
 			struct cursor c;

@@ -88,37 +88,109 @@ static void a_payload_of_nothing_is_not_put(void **state)
 	assert_int_equal(b->ungets, 1);
 }
 
-static void a_page_of_two_rounds_is_whole_in_the_second(void **state)
+/* A round with page after page c(hanged), s(ame), ' ' not there, or anew. */
+static void play(struct bench *b, uint64_t number, bool partial,
+		 const char *script, uint64_t *x)
 {
+	round_begin(b, number, partial);
+	for (uint64_t gfn = 0; script[gfn]; gfn++) {
+		if (script[gfn] == 'c')
+			change(b, gfn, 2, x);
+		else if (script[gfn] == 's')
+			capture_page(b, gfn);
+		else if (script[gfn] != ' ')
+			capture(b, gfn, script[gfn], next_random(x));
+	}
+	assert_int_equal(encode(b), 0);
+}
+
+struct round_script {
+	const char *pages, *kinds;
+};
+
+/* An epoch of four rounds. */
+static void play_rounds(struct bench *b, uint64_t number,
+			const struct round_script *rounds, uint64_t *x)
+{
+	for (int i = 0; i < 4; i++) {
+		play(b, number, i < 3, rounds[i].pages, x);
+		expect_kinds(b, (size_t)i + 1, rounds[i].kinds);
+	}
+	expect_types(b, "BPPPPE");
+	expect_same_memory(b);
+	drop_frames(b);
+}
+
+static void in_an_epoch_a_page_is_a_delta_twice_and_then_whole(void **state)
+{
+	static const struct round_script rounds[] = {
+		{ "ccc ccs", "ddddd" },
+		{ "czs  nc", "dzwd" },
+		{ "c  c  z", "wdz" },
+		{ "cc cccs", "wwddw" },
+	};
 	struct bench *b = *state;
+	const struct page_counts *n = epoch_encoder_counts(b->encoder);
 	uint64_t x = 2;
 
-	round_begin(b, 1, false);
-	for (uint64_t gfn = 1; gfn <= 5; gfn++)
-		capture(b, gfn, 't', gfn);
-	assert_int_equal(encode(b), 0);
+	play(b, 1, false, "ttttttz", &x);
 	expect_same_memory(b);
 	drop_frames(b);
 	for (uint64_t number = 2; number < 5; number++) {
-		round_begin(b, number, true);
-		change(b, 1, 2, &x); /* and again */
-		change(b, 2, 2, &x); /* and is zeroes */
-		change(b, 3, 2, &x); /* and is as it was */
-		capture_page(b, 4);  /* unchanged, and then changed */
-		assert_int_equal(encode(b), 0);
-		expect_kinds(b, 1, "ddd");
-		round_begin(b, number, false);
-		change(b, 1, 2, &x);
-		capture(b, 2, 'z', 0);
-		capture_page(b, 3);
-		change(b, 4, 2, &x);
-		change(b, 5, 2, &x); /* only now */
-		assert_int_equal(encode(b), 0);
-		expect_types(b, "BPPE");
-		expect_kinds(b, 2, "wzwwd");
-		expect_same_memory(b);
-		drop_frames(b);
+		const struct page_counts was = *n;
+
+		play_rounds(b, number, rounds, &x);
+		assert_int_equal(n->delta - was.delta, 10);
+		assert_int_equal(n->whole - was.whole, 5);
+		assert_int_equal(n->zero - was.zero, 2);
+		assert_int_equal(n->same - was.same, 3);
 	}
+}
+
+static void a_new_page_is_a_delta_once_in_its_epoch(void **state)
+{
+	static const struct round_script rounds[] = {
+		{ "tzn", "wzw" },
+		{ "cccz", "dddz" },
+		{ "cccc", "wwwd" },
+		{ "cccc", "wwww" },
+	};
+	struct bench *b = *state;
+	uint64_t x = 3;
+
+	play_rounds(b, 1, rounds, &x);
+	play(b, 2, false, "cccc", &x);
+	expect_kinds(b, 1, "dddd");
+	expect_same_memory(b);
+}
+
+/* And what comes in its place counts from its own first time. */
+static void a_page_that_gave_way_is_whole(void **state)
+{
+	static const struct round_script rounds[] = {
+		{ "c", "d" },
+		{ "cc", "dw" },
+		{ "cc", "ww" },
+		{ "cc", "ww" },
+	};
+	struct bench *b = *state;
+	uint64_t x = 4;
+
+	b->peer.shadow_bytes = WIRE_PAGE_BYTES;
+	reconnect(b);
+	play(b, 1, false, "t", &x);
+	expect_same_memory(b);
+	drop_frames(b);
+	play_rounds(b, 2, rounds, &x);
+	play(b, 3, true, " c", &x);
+	play(b, 3, true, " c", &x);
+	play(b, 3, true, "c", &x);
+	play(b, 3, false, "c", &x);
+	expect_kinds(b, 1, "d");
+	expect_kinds(b, 2, "d");
+	expect_kinds(b, 3, "w");
+	expect_kinds(b, 4, "d");
+	expect_same_memory(b);
 }
 
 static void a_new_connection_gets_all_of_it_whole(void **state)
@@ -200,16 +272,28 @@ struct peers {
 	struct pending pending[2]; /* used in turn */
 	unsigned int turn;
 	unsigned int applied, broken;
+	size_t items; /* of the epoch that is being applied */
+	size_t twice; /* second deltas of a page */
 };
+
+static int apply_item(void *arg, const struct page_item *item)
+{
+	struct peers *p = arg;
+
+	p->items++;
+	return receive_page(p->b, item);
+}
 
 static void apply(struct peers *p, struct pending *e)
 {
 	if (!e->waits)
 		return;
 	e->waits = false;
-	assert_int_equal(store_each_page(e->store, receive_page, p->b), 0);
+	p->items = 0;
+	assert_int_equal(store_each_page(e->store, apply_item, p), 0);
 	assert_int_equal(memcmp(p->b->received, e->memory, sizeof(e->memory)),
 			 0);
+	p->twice += p->items - store_page_count(e->store);
 	p->applied++;
 }
 
@@ -249,7 +333,7 @@ static void capture_some(struct peers *p)
 
 static int one_epoch(struct peers *p, uint64_t number)
 {
-	uint64_t rounds = 1 + next_random(&p->x) % 3;
+	uint64_t rounds = 1 + next_random(&p->x) % 4;
 	int err = 0;
 
 	while (rounds-- && !err) {
@@ -318,6 +402,7 @@ static void run_epochs(struct bench *b, uint64_t shadow_pages)
 	}
 	assert_in_range(p->broken, 5, 50);
 	assert_in_range(p->applied, 100, 145);
+	assert_int_equal(p->twice > 100, shadow_pages >= 300);
 	store_free(p->pending[0].store);
 	store_free(p->pending[1].store);
 }
@@ -343,7 +428,9 @@ int main(void)
 		FRESH(what_was_sent_before_is_a_delta),
 		FRESH(without_a_change_there_are_no_pages),
 		FRESH(a_payload_of_nothing_is_not_put),
-		FRESH(a_page_of_two_rounds_is_whole_in_the_second),
+		FRESH(in_an_epoch_a_page_is_a_delta_twice_and_then_whole),
+		FRESH(a_new_page_is_a_delta_once_in_its_epoch),
+		FRESH(a_page_that_gave_way_is_whole),
 		FRESH(a_new_connection_gets_all_of_it_whole),
 		FRESH(a_peer_is_sent_no_more_deltas_than_it_wants),
 		FRESH(where_nothing_waits_nothing_is_compressed),

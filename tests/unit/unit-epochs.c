@@ -19,8 +19,9 @@ struct guest_source {
 	int suspend_err, capture_err;
 	unsigned int resume_fails; /* this many times */
 	bool partial;
+	size_t ahead_pages, pages, again;
 
-	bool suspended;
+	bool suspended, apart;
 	unsigned int suspends, captures, resumes, resume_calls;
 	uint64_t timeout_us;
 };
@@ -49,6 +50,8 @@ static int guest_capture(struct guest_source *g, struct epoch *e)
 	assert_true(g->suspended);
 	g->captures++;
 	e->partial = g->partial;
+	e->page_count += g->pages;
+	e->again_count = g->again;
 	e->times.copy_us = 20;
 	clock_us += 20;
 	return g->capture_err;
@@ -78,8 +81,12 @@ static const struct guest_source_ops ops = {
 static int checkpoint(struct epoch_run *r, struct guest_source *g,
 		      struct epoch *arena)
 {
-	return epoch_checkpoint(r, &ops, g, arena, 2000, GUEST_RESUME_FAST,
-				now_us);
+	static const struct epoch_manner manner = {
+		.suspend_timeout_us = 2000,
+		.resume = GUEST_RESUME_FAST,
+	};
+
+	return epoch_checkpoint(r, &ops, g, arena, &manner, now_us);
 }
 
 /* One checkpoint of a new epoch; the guest runs afterwards, whatever came. */
@@ -99,35 +106,105 @@ static void expect_checkpoint(struct guest_source *g, int err,
 	assert_int_equal(arena.number, 7);
 }
 
-static void guest_copy_ahead(struct guest_source *g, struct epoch *e)
+static void guest_copy_ahead(struct guest_source *g, struct epoch *e,
+			     bool apart)
 {
 	assert_false(g->suspended);
 	assert_int_equal(e->page_count, 0);
+	g->apart = apart;
+	e->page_count = g->ahead_pages;
 	clock_us += 7;
+}
+
+static int checkpoint_ahead(struct epoch_run *r, struct guest_source *g,
+			    struct epoch *arena, bool apart)
+{
+	const struct epoch_manner manner = {
+		.suspend_timeout_us = 2000,
+		.resume = GUEST_RESUME_FAST,
+		.apart = apart,
+	};
+	struct guest_source_ops ahead = ops;
+
+	ahead.copy_ahead = guest_copy_ahead;
+	return epoch_checkpoint(r, &ahead, g, arena, &manner, now_us);
 }
 
 /* While the guest runs, into what is empty, and only where pages can be found.
  */
 static void test_copied_ahead(void **state)
 {
-	struct guest_source_ops ahead = ops;
-	struct guest_source g = { 0 };
+	struct guest_source g = { .ahead_pages = 5 };
 	uint32_t index[1];
-	struct epoch arena = { .page_count = 3 };
+	struct epoch arena = { 0 };
 	struct epoch_run r;
 
 	(void)state;
-	ahead.copy_ahead = guest_copy_ahead;
 	for (int with = 0; with < 2; with++) {
 		arena.page_count = 3;
 		arena.index = with ? index : NULL;
 		epoch_run_start(&r, 7, 1);
-		assert_int_equal(epoch_checkpoint(&r, &ahead, &g, &arena, 2000,
-						  GUEST_RESUME_FAST, now_us),
-				 0);
+		assert_int_equal(checkpoint_ahead(&r, &g, &arena, false), 0);
 		assert_int_equal(arena.times.ahead_us, with ? 7 : 0);
 		assert_int_equal(arena.times.suspend_us, 3);
+		assert_int_equal(r.state, EPOCH_RESUME);
+		assert_int_equal(r.rounds, 1);
+		assert_false(g.apart);
 	}
+}
+
+/* What is copied ahead is a round of its own; the guest is not asked for it. */
+static void sent_ahead(bool later)
+{
+	struct guest_source g = { .ahead_pages = 5, .pages = 3, .again = 2 };
+	uint32_t index[1];
+	struct epoch arena = { .index = index };
+	struct epoch_run r;
+
+	epoch_run_start(&r, 7, 1);
+	assert_int_equal(checkpoint_ahead(&r, &g, &arena, true), 0);
+	assert_int_equal(r.state, EPOCH_AHEAD);
+	assert_int_equal(g.suspends, 0);
+	assert_true(r.partial);
+	assert_true(arena.partial);
+	assert_int_equal(r.rounds, 1);
+	assert_int_equal(arena.page_count, 5);
+	assert_int_equal(arena.times.paused_us, 0);
+	epoch_move(&r, EPOCH_ENCODE, NULL);
+	epoch_move(&r, EPOCH_SEND, NULL);
+	/* Once, whatever is wanted then: what is copied now stays with it. */
+	assert_int_equal(checkpoint_ahead(&r, &g, &arena, later), 0);
+	assert_int_equal(r.state, EPOCH_RESUME);
+	assert_int_equal(g.suspends, 1);
+	assert_false(r.partial);
+	assert_int_equal(r.rounds, 2);
+	assert_int_equal(r.pages, 5 + 3 + 5 - 2);
+	assert_int_equal(r.ahead_us, 14);
+	assert_int_equal(r.paused_us, 25);
+}
+
+static void test_sent_ahead(void **state)
+{
+	(void)state;
+	sent_ahead(true);
+	sent_ahead(false);
+}
+
+/* A guest that has written too little for that is captured at once. */
+static void test_nothing_to_send_ahead(void **state)
+{
+	struct guest_source g = { .pages = 3 };
+	uint32_t index[1];
+	struct epoch arena = { .index = index };
+	struct epoch_run r;
+
+	(void)state;
+	epoch_run_start(&r, 7, 1);
+	assert_int_equal(checkpoint_ahead(&r, &g, &arena, true), 0);
+	assert_int_equal(r.state, EPOCH_RESUME);
+	assert_int_equal(g.suspends, 1);
+	assert_int_equal(r.rounds, 1);
+	assert_int_equal(r.pages, 3);
 }
 
 static void test_captured(void **state)
@@ -243,7 +320,7 @@ static void test_rounds_of_one_epoch(void **state)
 	epoch_move(&r, EPOCH_RELEASE, NULL);
 }
 
-static void test_late_round_fails(void **state)
+static void test_late_round_does_not_suspend(void **state)
 {
 	struct guest_source g = { .partial = true };
 	struct epoch arena = { 0 };
@@ -256,8 +333,15 @@ static void test_late_round_fails(void **state)
 	epoch_move(&r, EPOCH_SEND, NULL);
 	g.suspend_err = -ETIMEDOUT;
 	assert_int_equal(checkpoint(&r, &g, &arena), -ETIMEDOUT);
-	assert_int_equal(r.state, EPOCH_ABORT);
-	assert_int_equal(r.rounds, 2);
+	assert_int_equal(r.state, EPOCH_SEND);
+	assert_true(r.partial);
+	/* And it can be tried again. */
+	g.suspend_err = 0;
+	g.partial = false;
+	assert_int_equal(checkpoint(&r, &g, &arena), 0);
+	assert_int_equal(r.state, EPOCH_RESUME);
+	assert_false(r.partial);
+	assert_int_equal(g.suspends, 2);
 }
 
 static void test_state_names(void **state)
@@ -272,6 +356,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_captured),
 		cmocka_unit_test(test_copied_ahead),
+		cmocka_unit_test(test_sent_ahead),
+		cmocka_unit_test(test_nothing_to_send_ahead),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_suspend_fails),
 		cmocka_unit_test(test_capture_fails),
@@ -279,7 +365,7 @@ int main(void)
 		cmocka_unit_test(test_capture_and_resume_fail),
 		cmocka_unit_test(test_guest_that_cannot_be_resumed),
 		cmocka_unit_test(test_rounds_of_one_epoch),
-		cmocka_unit_test(test_late_round_fails),
+		cmocka_unit_test(test_late_round_does_not_suspend),
 		cmocka_unit_test(test_state_names),
 	};
 

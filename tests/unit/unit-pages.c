@@ -407,35 +407,6 @@ static void zeroes_come_and_go(void **state)
 	pair_close();
 }
 
-/* Its other half may be on the way already. */
-static void a_second_time_in_its_epoch_a_page_is_whole(void **state)
-{
-	(void)state;
-	pair_open(PAGES, 0, true);
-	guest_write(1, 't', 0);
-	guest_write(2, 't', 0);
-	guest_write(3, 't', 0);
-	guest_write(4, 't', 0);
-	send_epoch();
-	for (int again = 0; again < 3; again++) {
-		p.epoch = again ? p.epoch - 1 : p.epoch;
-		guest_write(1, 'w', 1);
-		guest_write(2, again ? 'w' : 's', 1);
-		guest_write(3, again == 1 ? 'z' : 'w', 1);
-		guest_write(4, again ? 's' : 'w', 1);
-		send_epoch();
-		if (!again)
-			expect_kinds(0, 0, 3);
-		else
-			expect_kinds(again == 1 ? 3 : 4, again == 1, 0);
-	}
-	for (uint64_t gfn = 1; gfn <= 4; gfn++)
-		guest_write(gfn, 'w', 1);
-	send_epoch();
-	expect_kinds(0, 0, 4);
-	pair_close();
-}
-
 /* What the payload has to be, byte by byte. */
 static void deltas_come_before_whole_pages(void **state)
 {
@@ -610,7 +581,6 @@ int main(void)
 		cmocka_unit_test(a_page_as_before_is_left_out),
 		cmocka_unit_test(without_a_shadow_all_is_sent_again),
 		cmocka_unit_test(zeroes_come_and_go),
-		cmocka_unit_test(a_second_time_in_its_epoch_a_page_is_whole),
 		cmocka_unit_test(deltas_come_before_whole_pages),
 		cmocka_unit_test(no_delta_is_as_long_as_its_page),
 		cmocka_unit_test(no_payload_is_too_long),

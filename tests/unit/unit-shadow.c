@@ -34,8 +34,8 @@ static uint8_t *add(struct shadow *s, uint64_t gfn, uint64_t epoch)
 static bool has(struct shadow *s, uint64_t gfn)
 {
 	uint8_t expected[WIRE_PAGE_BYTES];
-	uint64_t sent = 0;
-	uint8_t *page = shadow_find(s, gfn, 1, &sent);
+	unsigned int times = 0;
+	uint8_t *page = shadow_find(s, gfn, 1, &times);
 
 	if (!page)
 		return false;
@@ -56,14 +56,14 @@ static size_t count_of(struct shadow *s, uint64_t gfns)
 static void what_was_added_is_found(void **state)
 {
 	struct shadow *s = shadow_of(ALL);
-	uint64_t sent = 99;
+	unsigned int times = 99;
 	uint8_t *page;
 
 	(void)state;
-	assert_null(shadow_find(s, 5, 1, &sent));
-	assert_int_equal(sent, 99);
+	assert_null(shadow_find(s, 5, 1, &times));
+	assert_int_equal(times, 99);
 	page = add(s, 5, 1);
-	assert_ptr_equal(shadow_find(s, 5, 2, &sent), page);
+	assert_ptr_equal(shadow_find(s, 5, 2, &times), page);
 	assert_true(has(s, 5));
 	assert_false(has(s, 4));
 	assert_false(has(s, 6));
@@ -71,24 +71,53 @@ static void what_was_added_is_found(void **state)
 	shadow_free(s);
 }
 
-static void it_says_when_it_was_sent_last(void **state)
+static void expect_times(struct shadow *s, uint64_t gfn, uint64_t epoch,
+			 unsigned int expected)
+{
+	unsigned int times = 99;
+
+	assert_non_null(shadow_find(s, gfn, epoch, &times));
+	assert_int_equal(times, expected);
+}
+
+static void it_says_how_often_it_was_sent_in_the_epoch(void **state)
 {
 	struct shadow *s = shadow_of(ALL);
-	uint64_t sent = 0;
 
 	(void)state;
 	add(s, 7, 3);
-	add(s, 8, 4);
-	assert_non_null(shadow_find(s, 7, 9, &sent));
-	assert_int_equal(sent, 3);
-	assert_non_null(shadow_find(s, 7, 9, &sent));
-	assert_int_equal(sent, 9);
-	assert_non_null(shadow_find(s, 7, UINT64_MAX, &sent));
-	assert_int_equal(sent, 9);
-	assert_non_null(shadow_find(s, 7, 1, &sent));
-	assert_int_equal(sent, UINT64_MAX);
-	assert_non_null(shadow_find(s, 8, 5, &sent));
-	assert_int_equal(sent, 4);
+	add(s, 8, 3);
+	for (unsigned int times = 1; times < 5; times++)
+		expect_times(s, 7, 3, times);
+	expect_times(s, 8, 3, 1);
+	expect_times(s, 8, 3, 2);
+	/* Each epoch by itself, next to the last or not. */
+	for (unsigned int times = 0; times < 4; times++)
+		expect_times(s, 7, 4, times);
+	expect_times(s, 7, UINT64_MAX, 0);
+	expect_times(s, 7, UINT64_MAX, 1);
+	expect_times(s, 7, 4 + (UINT64_C(1) << 32), 0);
+	expect_times(s, 7, 4, 0);
+	expect_times(s, 8, 4, 0);
+	shadow_free(s);
+}
+
+/* The count has an end, but never begins anew. */
+static void any_number_of_times_is_many(void **state)
+{
+	struct shadow *s = shadow_of(ALL);
+	unsigned int times = 0;
+
+	(void)state;
+	add(s, 7, 1);
+	for (unsigned int i = 1; i < 70000; i++) {
+		unsigned int before = times;
+
+		assert_non_null(shadow_find(s, 7, 1, &times));
+		assert_in_range(times, before, i);
+	}
+	assert_true(times >= 255);
+	expect_times(s, 7, 2, 0);
 	shadow_free(s);
 }
 
@@ -97,7 +126,7 @@ static void gfns_end_at_the_largest(void **state)
 	const uint64_t above[] = { MAX_GFN + 1, 2 * MAX_GFN,
 				   (UINT64_C(1) << 32) + 5, UINT64_MAX };
 	struct shadow *s = shadow_of(ALL);
-	uint64_t sent;
+	unsigned int times;
 
 	(void)state;
 	add(s, 0, 1);
@@ -105,9 +134,9 @@ static void gfns_end_at_the_largest(void **state)
 	add(s, MAX_GFN, 1);
 	assert_true(has(s, MAX_GFN));
 	for (int i = 0; i < 4; i++) {
-		assert_null(shadow_find(s, above[i], 1, &sent));
+		assert_null(shadow_find(s, above[i], 1, &times));
 		assert_null(shadow_add(s, above[i], 1));
-		assert_null(shadow_find(s, above[i], 1, &sent));
+		assert_null(shadow_find(s, above[i], 1, &times));
 	}
 	assert_int_equal(count_of(s, ALL), 3);
 	shadow_free(s);
@@ -148,16 +177,16 @@ static void part_of_a_page_is_no_room(void **state)
 static void without_room_nothing_is_kept(void **state)
 {
 	const uint64_t bytes[] = { 0, 1, WIRE_PAGE_BYTES - 1 };
-	uint64_t sent;
+	unsigned int times;
 
 	(void)state;
 	for (int i = 0; i < 3; i++) {
 		struct shadow *s = shadow_new(bytes[i], MAX_GFN);
 
 		assert_non_null(s);
-		assert_null(shadow_find(s, 1, 1, &sent));
+		assert_null(shadow_find(s, 1, 1, &times));
 		assert_null(shadow_add(s, 1, 1));
-		assert_null(shadow_find(s, 1, 1, &sent));
+		assert_null(shadow_find(s, 1, 1, &times));
 		assert_int_equal(shadow_memory_bytes(s), 0);
 		shadow_free(s);
 	}
@@ -180,18 +209,18 @@ static void more_than_the_guest_has_is_not_taken(void **state)
 static void what_gave_way_is_not_found(void **state)
 {
 	struct shadow *s = shadow_of(4);
-	uint64_t sent;
+	unsigned int times;
 
 	(void)state;
 	for (uint64_t gfn = 0; gfn < 5; gfn++)
 		add(s, gfn, 1);
 	/* Nothing was used: the first is the one sent longest ago. */
-	assert_null(shadow_find(s, 0, 2, &sent));
+	assert_null(shadow_find(s, 0, 2, &times));
 	assert_int_equal(count_of(s, 5), 4);
 	/* It can come back, as a page like any other. */
 	add(s, 0, 3);
-	assert_non_null(shadow_find(s, 0, 4, &sent));
-	assert_int_equal(sent, 3);
+	expect_times(s, 0, 3, 1);
+	expect_times(s, 0, 4, 0);
 	assert_int_equal(count_of(s, 5), 4);
 	shadow_free(s);
 }
@@ -199,7 +228,8 @@ static void what_gave_way_is_not_found(void **state)
 static void what_was_just_used_does_not_give_way(void **state)
 {
 	struct shadow *s = shadow_of(8);
-	uint64_t x = 1, sent, used, gfn = 8;
+	uint64_t x = 1, used, gfn = 8;
+	unsigned int times;
 
 	(void)state;
 	for (uint64_t i = 0; i < 8; i++)
@@ -207,12 +237,12 @@ static void what_was_just_used_does_not_give_way(void **state)
 	for (int round = 0; round < 2000; round++) {
 		do
 			used = gfn - 1 - next_random(&x) % 20 % gfn;
-		while (!shadow_find(s, used, 1, &sent));
+		while (!shadow_find(s, used, 1, &times));
 		add(s, gfn++, 1);
-		assert_non_null(shadow_find(s, used, 1, &sent));
+		assert_non_null(shadow_find(s, used, 1, &times));
 		/* And others are used now and then, or are not. */
 		for (uint64_t n = next_random(&x) % 4; n; n--)
-			shadow_find(s, gfn - 1 - n, 1, &sent);
+			shadow_find(s, gfn - 1 - n, 1, &times);
 	}
 	shadow_free(s);
 }
@@ -236,48 +266,59 @@ static void a_scan_does_not_push_out_what_is_in_use(void **state)
 	shadow_free(s);
 }
 
-/* What the other side would have of each page, and when it was sent. */
+/* What the other side would have of each page, and how it came. */
 struct model {
 	uint64_t stamp;
-	uint64_t sent;
-	bool gone; /* or never there */
+	uint64_t epoch;	    /* in which it was sent last, */
+	unsigned int times; /* as often */
+	bool gone;	    /* or never there */
 };
+
+static void expect_model(const struct model *m, const uint8_t *page,
+			 uint64_t epoch, unsigned int times)
+{
+	assert_false(m->gone);
+	assert_int_equal(times, m->epoch == epoch ? m->times : 0);
+	assert_memory_equal(page, &m->stamp, 8);
+	assert_memory_equal(page + WIRE_PAGE_BYTES - 8, &m->stamp, 8);
+}
 
 static void any_order_of_uses_is_right(void **state)
 {
 	static struct model model[200];
 	struct shadow *s = shadow_of(64);
-	uint64_t x = 2, sent, there = 0;
+	uint64_t x = 2, there = 0;
+	unsigned int times, most = 0;
 
 	(void)state;
 	for (int i = 0; i < 200; i++)
 		model[i].gone = true;
-	for (uint64_t epoch = 1; epoch < 50000; epoch++) {
-		uint64_t gfn = next_random(&x) % 200;
+	for (uint64_t i = 1; i < 50000; i++) {
+		uint64_t gfn = next_random(&x) % 200, epoch = i / 600;
 		struct model *m = &model[gfn];
-		uint8_t *page = shadow_find(s, gfn, epoch, &sent);
+		uint8_t *page = shadow_find(s, gfn, epoch, &times);
 
 		if (page) {
-			assert_false(m->gone);
-			assert_int_equal(sent, m->sent);
-			assert_memory_equal(page, &m->stamp, 8);
-			assert_memory_equal(page + WIRE_PAGE_BYTES - 8,
-					    &m->stamp, 8);
+			expect_model(m, page, epoch, times);
 			there++;
 		} else {
-			m->gone = true;
+			times = 0; /* whatever it was before it gave way */
 			page = shadow_add(s, gfn, epoch);
 			assert_non_null(page);
 		}
-		*m = (struct model){ .stamp = epoch << 8 | gfn, .sent = epoch };
+		most = times > most ? times : most;
+		*m = (struct model){ .stamp = i << 8 | gfn,
+				     .epoch = epoch,
+				     .times = times + 1 };
 		memcpy(page, &m->stamp, 8);
 		memcpy(page + WIRE_PAGE_BYTES - 8, &m->stamp, 8);
 	}
 	/* Of 200 pages 64 are there, so it was in about a third of the uses. */
 	assert_in_range(there, 10000, 25000);
+	assert_true(most > 3);
 	there = 0;
 	for (uint64_t gfn = 0; gfn < 200; gfn++)
-		there += shadow_find(s, gfn, 1, &sent) != NULL;
+		there += shadow_find(s, gfn, 1, &times) != NULL;
 	assert_int_equal(there, 64);
 	shadow_free(s);
 }
@@ -308,14 +349,14 @@ static void memory_is_counted_as_it_is_taken(void **state)
 static void a_guest_of_any_size_takes_memory_as_it_comes(void **state)
 {
 	struct shadow *s = shadow_new(UINT64_C(1) << 36, WIRE_GFN_MAX);
-	uint64_t sent;
+	unsigned int times;
 
 	(void)state;
 	assert_non_null(s);
 	add(s, WIRE_GFN_MAX, 1);
 	add(s, 0, 1);
-	assert_non_null(shadow_find(s, WIRE_GFN_MAX, 1, &sent));
-	assert_non_null(shadow_find(s, 0, 1, &sent));
+	assert_non_null(shadow_find(s, WIRE_GFN_MAX, 1, &times));
+	assert_non_null(shadow_find(s, 0, 1, &times));
 	assert_true(shadow_memory_bytes(s) < 5 * 1024 * 1024);
 	shadow_free(s);
 }
@@ -380,7 +421,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_added_is_found),
-		cmocka_unit_test(it_says_when_it_was_sent_last),
+		cmocka_unit_test(it_says_how_often_it_was_sent_in_the_epoch),
+		cmocka_unit_test(any_number_of_times_is_many),
 		cmocka_unit_test(gfns_end_at_the_largest),
 		cmocka_unit_test(no_more_is_kept_than_was_said),
 		cmocka_unit_test(part_of_a_page_is_no_room),

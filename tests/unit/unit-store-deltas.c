@@ -4,6 +4,7 @@
 
 #include "stream/store.h"
 
+#include "base/fault.h"
 #include "tests/unit/store-fixture.h"
 
 static void end_epoch(struct bench *b)
@@ -83,6 +84,12 @@ static void without_a_history_deltas_are_refused(void **state)
 	epoch_of(b, 1, 5, 1);
 	begin(b, 2);
 	expect_delta_refused(b, 5, 1, 2);
+	/* Behind what it would be of, too. */
+	for (uint64_t seed = 0; seed < 2; seed++) {
+		begin(b, 2);
+		assert_int_equal(feed_page(b, 5, seed), 0);
+		expect_delta_refused(b, 5, 1, 2);
+	}
 	/* All else is taken. */
 	epoch_of(b, 3, 5, 2);
 	store_free(b->store);
@@ -134,54 +141,197 @@ static void a_history_is_of_one_connection(void **state)
 	b->store = own;
 }
 
-/* Whether or not an earlier epoch had it, too. */
-static void a_delta_of_a_page_of_its_own_epoch_is_refused(void **state)
+/* --- several times in an epoch ------------------------------------------ */
+
+static void two_deltas_come_out_in_order(void **state)
 {
-	struct bench *b = *state;
-
-	for (int known = 0; known < 2; known++)
-		for (int first = 0; first < 2 + known; first++) {
-			uint64_t gfn = 10 * (uint64_t)known + (uint64_t)first;
-
-			if (known)
-				epoch_of(b, 1, gfn, 1);
-			begin(b, 2);
-			assert_int_equal(first == 0 ? feed_page(b, gfn, 2)
-					 : first == 1
-						 ? feed_page(b, gfn, 0)
-						 : feed_delta(b, gfn, 1, 2),
-					 0);
-			expect_delta_refused(b, gfn, 2, 3);
-		}
-}
-
-static void a_whole_page_takes_the_place_of_a_delta(void **state)
-{
+	struct path p[3] = { { .gfn = 7 }, { .gfn = 8 }, { .gfn = MAX_GFN } };
 	struct bench *b = *state;
 
 	begin(b, 1);
-	for (uint64_t gfn = 1; gfn <= 3; gfn++)
-		assert_int_equal(feed_page(b, gfn, 1), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(feed_path(b, &p[i], "w", 1), 0);
 	end_epoch(b);
+	for (int i = 0; i < 3; i++)
+		p[i] = (struct path){ p[i].gfn, 0, { p[i].versions[1] } };
 	begin(b, 2);
-	for (uint64_t gfn = 1; gfn <= 3; gfn++)
-		assert_int_equal(feed_delta(b, gfn, 1, 2), 0);
-	assert_int_equal(feed_page(b, 1, 3), 0);
-	assert_int_equal(feed_page(b, 2, 0), 0);
+	for (int round = 0; round < 2; round++)
+		for (int i = round; i < 3; i++)
+			assert_int_equal(feed_path(b, &p[i], "d", 1), 0);
 	assert_int_equal(store_page_count(b->store), 3);
 	end_epoch(b);
-	expect_page(b, 1, 3);
-	expect_page(b, 2, 0);
-	expect_item(b, 3, WIRE_PAGE_DELTA, 1, 2);
-	/* And is what the next delta is of. */
-	begin(b, 3);
-	assert_int_equal(feed_delta(b, 1, 3, 4), 0);
-	assert_int_equal(feed_delta(b, 2, 0, SPARSE | 4), 0);
-	assert_int_equal(feed_delta(b, 3, 2, 4), 0);
+	expect_path(b, &p[0], "d");
+	expect_path(b, &p[1], "dd");
+	expect_path(b, &p[2], "dd");
+}
+
+/* What came of a page in an epoch, and what is handed out of it then. */
+static const struct {
+	const char *kinds, *out;
+} ways[] = {
+	{ "d", "d" },	     { "dd", "dd" },	  { "w", "w" },
+	{ "z", "z" },	     { "wd", "w" },	  { "wdd", "w" },
+	{ "wddddd", "w" },   { "zd", "w" },	  { "zddddd", "w" },
+	{ "wz", "z" },	     { "zw", "w" },	  { "wzd", "w" },
+	{ "zwd", "w" },	     { "wdz", "z" },	  { "wdw", "w" },
+	{ "zdz", "z" },	     { "zdzd", "w" },	  { "wdzdd", "w" },
+	{ "dw", "w" },	     { "dz", "z" },	  { "dwd", "w" },
+	{ "dzd", "w" },	     { "ddw", "w" },	  { "ddz", "z" },
+	{ "dwddd", "w" },    { "dzddd", "w" },	  { "ddwddd", "w" },
+	{ "ddzddd", "w" },   { "dzdzd", "w" },	  { "dwdwdzd", "w" },
+	{ "ddwddddz", "z" }, { "ddzdwddd", "w" },
+};
+
+enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
+
+/* All ways at once, in one epoch. */
+static void expect_ways(struct bench *b, struct path *p, size_t each)
+{
+	for (int i = 0; i < WAYS; i++) {
+		p[i].count = 0;
+		assert_int_equal(feed_path(b, &p[i], ways[i].kinds, each), 0);
+	}
+	assert_int_equal(store_page_count(b->store), WAYS);
 	end_epoch(b);
-	expect_item(b, 1, WIRE_PAGE_DELTA, 3, 4);
-	expect_item(b, 2, WIRE_PAGE_DELTA, 0, SPARSE | 4);
-	expect_item(b, 3, WIRE_PAGE_DELTA, 2, 4);
+	for (int i = 0; i < WAYS; i++)
+		expect_path(b, &p[i], ways[i].out);
+}
+
+static void any_kinds_of_a_page_end_in_its_last_version(void **state)
+{
+	struct bench *b = *state;
+	struct path p[WAYS];
+	uint64_t number = 1;
+
+	for (size_t each = 1; each <= PATH_MAX_VERSIONS; each++)
+		for (int zeroes = 0; zeroes < 2; zeroes++) {
+			begin(b, number++);
+			for (uint64_t i = 0; i < WAYS; i++) {
+				p[i].gfn = i;
+				p[i].versions[0] = zeroes ? 0 : 1 + i;
+				assert_int_equal(
+					feed_page(b, i, p[i].versions[0]), 0);
+			}
+			end_epoch(b);
+			begin(b, number++);
+			expect_ways(b, p, each);
+		}
+}
+
+static void a_new_page_may_change_in_its_epoch(void **state)
+{
+	struct bench *b = *state;
+	struct path p = { .gfn = 0 };
+
+	for (size_t each = 1; each <= PATH_MAX_VERSIONS; each++)
+		for (int i = 0; i < WAYS; i++) {
+			bool refused = ways[i].kinds[0] == 'd';
+
+			p = (struct path){ .gfn = p.gfn + 1 };
+			begin(b, 1);
+			assert_int_equal(feed_path(b, &p, ways[i].kinds, each),
+					 refused ? -EPROTO : 0);
+			if (refused)
+				continue;
+			end_epoch(b);
+			expect_path(b, &p, ways[i].out);
+		}
+}
+
+/* In whatever payloads they come. */
+static void a_third_delta_is_refused(void **state)
+{
+	struct bench *b = *state;
+	struct path p = { .gfn = 5 };
+
+	for (size_t each = 1; each <= 3; each++) {
+		epoch_of(b, 1, 5, 1);
+		begin(b, 2);
+		assert_int_equal(feed_page(b, 4, 1), 0);
+		p = (struct path){ 5, 0, { 1 } };
+		assert_int_equal(feed_path(b, &p, "ddd", each), -EPROTO);
+		assert_int_equal(p.count, 3);
+		assert_non_null(b->why);
+		assert_int_not_equal(finish(b), 0);
+		assert_false(store_complete(b->store));
+		/* It is too late for a whole one, too. */
+		assert_int_equal(feed_page(b, 5, 2), -EPROTO);
+	}
+}
+
+static void each_epoch_counts_anew(void **state)
+{
+	static const char *const kinds[] = { "dd", "d",	 "dd",	"dw",
+					     "dd", "dz", "ddw", "dd" };
+	struct bench *b = *state;
+	struct path p = { 5, 1, { 0, 1 } };
+
+	epoch_of(b, 1, 5, 1);
+	for (uint64_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		size_t n = strlen(kinds[i]);
+
+		p = (struct path){ 5, 0, { p.versions[p.count] } };
+		begin(b, 2 + i);
+		assert_int_equal(feed_path(b, &p, kinds[i], 1), 0);
+		end_epoch(b);
+		expect_path(b, &p,
+			    kinds[i][n - 1] == 'd' ? kinds[i]
+						   : kinds[i] + n - 1);
+	}
+}
+
+static void a_refused_epoch_leaves_no_count(void **state)
+{
+	struct path p = { 5, 0, { 1 } };
+	struct bench *b = *state;
+
+	epoch_of(b, 1, 5, 1);
+	begin(b, 2);
+	assert_int_equal(feed_path(b, &p, "ddd", 1), -EPROTO);
+	begin(b, 3);
+	p = (struct path){ 5, 0, { 1 } };
+	assert_int_equal(feed_path(b, &p, "dd", 1), 0);
+	end_epoch(b);
+	expect_path(b, &p, "dd");
+	/* Nor to another page in its place. */
+	epoch_of(b, 4, 6, 1);
+	begin(b, 5);
+	p = (struct path){ 6, 0, { 1 } };
+	assert_int_equal(feed_path(b, &p, "dd", 1), 0);
+	end_epoch(b);
+	expect_path(b, &p, "dd");
+}
+
+/* Returns what `results` has for each item. */
+static int answer(void *arg, const struct page_item *item)
+{
+	int **next = arg;
+
+	(void)item;
+	return *(*next)++;
+}
+
+static void applying_stops_between_two_deltas(void **state)
+{
+	struct path p = { 5, 0, { 1 } };
+	struct bench *b = *state;
+
+	epoch_of(b, 1, 5, 1);
+	begin(b, 2);
+	assert_int_equal(feed_page(b, 4, 1), 0);
+	assert_int_equal(feed_path(b, &p, "dd", 1), 0);
+	assert_int_equal(feed_page(b, 6, 1), 0);
+	end_epoch(b);
+	for (int at = 0; at < 5; at++) {
+		int results[4] = { 0, 1, 2, 3 }; /* none of them an error */
+		int *next = results;
+
+		if (at < 4)
+			results[at] = -ENOSPC;
+		assert_int_equal(store_each_page(b->store, answer, &next),
+				 at < 4 ? -ENOSPC : 0);
+		assert_ptr_equal(next, results + (at < 4 ? at + 1 : 4));
+	}
 }
 
 static void nothing_is_left_of_the_deltas_before(void **state)
@@ -211,9 +361,12 @@ static int feed_long_delta(struct bench *b, uint64_t gfn)
 
 	memset(base, 0, sizeof(base));
 	fill_noise(page, 503 * 8, gfn + 1);
-	return feed_delta_of(b, gfn, base, page);
+	put_delta(b, gfn, base, page);
+	assert_int_equal(b->parcel.delta_bytes, WIRE_PAGE_BYTES - 1);
+	return feed_parcel(b);
 }
 
+/* The worst: two rounds of the longest deltas, and then all is whole. */
 static void memory_is_bounded_with_deltas_too(void **state)
 {
 	const size_t all = RAM_BYTES / WIRE_PAGE_BYTES + 256;
@@ -222,13 +375,18 @@ static void memory_is_bounded_with_deltas_too(void **state)
 
 	begin(b, 1);
 	for (uint64_t gfn = 0; gfn < all; gfn++)
-		assert_int_equal(feed_page(b, gfn, 1), 0);
+		assert_int_equal(feed_page(b, gfn, 0), 0);
 	end_epoch(b);
 	for (uint64_t number = 2; number < 5; number++) {
 		begin(b, number);
-		for (uint64_t gfn = 0; gfn < all; gfn++)
-			assert_int_equal(feed_long_delta(b, gfn), 0);
-		/* The worst: the next round has them all whole. */
+		for (uint64_t i = 0; i < 2 * all; i++)
+			assert_int_equal(feed_long_delta(b, i % all), 0);
+		/* And, any number of times, what takes no other room. */
+		for (uint64_t i = 0; i < 6 * all; i++)
+			assert_int_equal(i / all % 3
+						 ? feed_long_delta(b, i % all)
+						 : feed_page(b, i % all, 0),
+					 0);
 		for (uint64_t gfn = 0; gfn < all; gfn++)
 			assert_int_equal(feed_page(b, gfn, number), 0);
 		end_epoch(b);
@@ -236,9 +394,9 @@ static void memory_is_bounded_with_deltas_too(void **state)
 			assert_int_equal(store_memory_bytes(b->store), held);
 		held = store_memory_bytes(b->store);
 	}
-	assert_true(held >= all * (WIRE_PAGE_BYTES + 4095));
-	/* Each rounded up to a step of its arena, and the index. */
-	assert_true(held < 2 * all * WIRE_PAGE_BYTES + 5 * 1024 * 1024);
+	assert_true(held >= all * (WIRE_PAGE_BYTES + 2 * 4095));
+	/* Rounded up to a step of the arena, and the index. */
+	assert_true(held < 3 * all * WIRE_PAGE_BYTES + 3 * 1024 * 1024);
 }
 
 static void short_deltas_take_little_memory(void **state)
@@ -280,6 +438,179 @@ static void more_deltas_than_pages_are_refused(void **state)
 	assert_int_not_equal(finish(b), 0);
 }
 
+#ifdef ENABLE_FAULTS
+/* Whether it is to be kept, or to be made a page of. */
+static void without_memory_no_delta_is_taken(void **state)
+{
+	static const char *const before[] = { "", "z" };
+	struct bench *b = *state;
+
+	epoch_of(b, 1, 5, 0);
+	for (int i = 0; i < 2; i++) {
+		struct path p = { .gfn = 5 };
+
+		begin(b, 2);
+		assert_int_equal(feed_path(b, &p, before[i], 1), 0);
+		assert_int_equal(fault_init("memory:error:1+"), 0);
+		assert_int_equal(feed_path(b, &p, "d", 1), -ENOMEM);
+		fault_fini();
+		assert_non_null(b->why);
+		assert_int_not_equal(finish(b), 0);
+	}
+	/* And nothing is left of it. */
+	begin(b, 3);
+	assert_int_equal(feed_delta(b, 5, 0, SPARSE | 1), 0);
+	end_epoch(b);
+	expect_item(b, 5, WIRE_PAGE_DELTA, 0, SPARSE | 1);
+}
+
+static int no_faults(void **state)
+{
+	fault_fini();
+	return teardown(state);
+}
+#endif
+
+/* --- any of it, epoch after epoch --------------------------------------- */
+
+enum { GFNS = 48 };
+
+/* What came of a page in the epoch. */
+struct course {
+	char kind; /* as the latest is kept: w(hole), z(eroes), d(eltas) or 0 */
+	unsigned int deltas; /* with nothing before them */
+	unsigned int seen;   /* of it, as it was handed out */
+};
+
+static struct model {
+	struct bench *b;
+	uint64_t x;
+	uint8_t now[GFNS][WIRE_PAGE_BYTES];
+	uint8_t far[GFNS][WIRE_PAGE_BYTES];
+	bool came[GFNS]; /* in an epoch that is complete */
+	struct course course[GFNS];
+} m;
+
+static uint64_t dice(uint64_t sides)
+{
+	return next_random(&m.x) % sides;
+}
+
+static void model_delta(uint64_t gfn)
+{
+	uint8_t *page = m.now[gfn], was[WIRE_PAGE_BYTES];
+	struct course *c = &m.course[gfn];
+
+	memcpy(was, page, sizeof(was));
+	change_words(page, 1 + (unsigned int)dice(dice(9) ? 9 : 400), &m.x);
+	put_delta(m.b, gfn, was, page);
+	if (c->kind == 'w' || c->kind == 'z') {
+		c->kind = 'w';
+		return;
+	}
+	c->kind = 'd';
+	c->deltas++;
+}
+
+static void model_whole(uint64_t gfn, bool zeroes)
+{
+	uint8_t *page = m.now[gfn];
+
+	if (zeroes)
+		memset(page, 0, WIRE_PAGE_BYTES);
+	else
+		fill_noise(page, WIRE_PAGE_BYTES, dice(1000));
+	put_page(m.b, gfn, zeroes ? NULL : page);
+	m.course[gfn].kind = zeroes ? 'z' : 'w';
+}
+
+static bool takes_delta(uint64_t gfn)
+{
+	const struct course *c = &m.course[gfn];
+
+	if (c->kind == 'w' || c->kind == 'z')
+		return true;
+	return m.came[gfn] && c->deltas < WIRE_DELTAS_MAX;
+}
+
+static void model_round(void)
+{
+	uint64_t share = 1 + dice(6);
+
+	for (int i = 0; i < GFNS; i++) {
+		uint64_t gfn = dice(GFNS), kind = dice(6);
+
+		if (dice(share))
+			continue;
+		if (kind > 1 && takes_delta(gfn))
+			model_delta(gfn);
+		else
+			model_whole(gfn, kind);
+		if (m.b->parcel.count == PARCEL_MAX || !dice(20))
+			assert_int_equal(feed_parcel(m.b), 0);
+	}
+}
+
+static int model_item(void *arg, const struct page_item *item)
+{
+	struct course *c = &m.course[item->gfn];
+
+	(void)arg;
+	c->seen++;
+	assert_int_equal("wzd"[item->kind], c -> kind);
+	expect_length(item);
+	page_item_apply(item, m.far[item->gfn]);
+	return 0;
+}
+
+static void model_apply(void)
+{
+	end_epoch(m.b);
+	assert_int_equal(store_each_page(m.b->store, model_item, NULL), 0);
+	assert_int_equal(memcmp(m.far, m.now, sizeof(m.far)), 0);
+	for (int i = 0; i < GFNS; i++) {
+		const struct course *c = &m.course[i];
+
+		assert_int_equal(c->seen,
+				 c->kind == 'd' ? c->deltas : !!c->kind);
+		m.came[i] |= c->kind != 0;
+	}
+}
+
+/* True: there was a page of which no delta more could come. */
+static bool model_refused(void)
+{
+	for (uint64_t gfn = 0; gfn < GFNS; gfn++) {
+		if (m.course[gfn].kind != 'd' || takes_delta(gfn))
+			continue;
+		model_delta(gfn);
+		assert_int_equal(feed_parcel(m.b), -EPROTO);
+		memcpy(m.now, m.far, sizeof(m.now));
+		return true;
+	}
+	return false;
+}
+
+static void any_rounds_make_the_guests_memory(void **state)
+{
+	unsigned int refused = 0;
+
+	m = (struct model){ .b = *state, .x = 7 };
+	for (uint64_t number = 1; number <= 400; number++) {
+		memset(m.course, 0, sizeof(m.course));
+		begin(m.b, number);
+		for (uint64_t rounds = 1 + dice(4); rounds; rounds--)
+			model_round();
+		if (m.b->parcel.count)
+			assert_int_equal(feed_parcel(m.b), 0);
+		if (!dice(4) && model_refused())
+			refused++;
+		else
+			model_apply();
+	}
+	assert_in_range(refused, 50, 150);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,12 +619,22 @@ int main(void)
 		FRESH(without_a_history_deltas_are_refused),
 		FRESH(a_delta_of_a_page_that_never_came_is_refused),
 		FRESH(a_history_is_of_one_connection),
-		FRESH(a_delta_of_a_page_of_its_own_epoch_is_refused),
-		FRESH(a_whole_page_takes_the_place_of_a_delta),
+		FRESH(two_deltas_come_out_in_order),
+		FRESH(any_kinds_of_a_page_end_in_its_last_version),
+		FRESH(a_new_page_may_change_in_its_epoch),
+		FRESH(a_third_delta_is_refused),
+		FRESH(each_epoch_counts_anew),
+		FRESH(a_refused_epoch_leaves_no_count),
+		FRESH(applying_stops_between_two_deltas),
 		FRESH(nothing_is_left_of_the_deltas_before),
 		FRESH(memory_is_bounded_with_deltas_too),
 		FRESH(short_deltas_take_little_memory),
 		FRESH(more_deltas_than_pages_are_refused),
+#ifdef ENABLE_FAULTS
+		cmocka_unit_test_setup_teardown(
+			without_memory_no_delta_is_taken, setup, no_faults),
+#endif
+		FRESH(any_rounds_make_the_guests_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
