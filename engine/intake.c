@@ -18,7 +18,8 @@
 enum {
 	STORES = 2,
 	QUEUE_PAUSE_BYTES = 32 * 1024 * 1024,
-	QUEUE_RESUME_BYTES = 8 * 1024 * 1024,
+	/* Of that, when reading goes on. */
+	QUEUE_RESUME_PART = 4,
 };
 
 struct intake {
@@ -26,9 +27,10 @@ struct intake {
 	struct worker *worker;
 	const struct intake_events *events;
 	void *arg;
-	size_t queued;	/* the event loop's */
-	uint64_t bytes; /* the event loop's */
-	bool paused;	/* the event loop's */
+	size_t queued;	    /* the event loop's */
+	size_t queue_bytes; /* from here on reading pauses */
+	uint64_t bytes;	    /* the event loop's */
+	bool paused;	    /* the event loop's */
 	atomic_bool stopped;
 	struct loop_call freed;
 
@@ -157,7 +159,7 @@ static void item_done(void *arg)
 	} else {
 		if (in->paused)
 			in->events->moving(in->arg);
-		if (in->queued < QUEUE_RESUME_BYTES)
+		if (in->queued < in->queue_bytes / QUEUE_RESUME_PART)
 			set_paused(in, false);
 		if (it->done || (it->err && it->err != -ECANCELED))
 			in->events->stored(in->arg, it->err,
@@ -181,7 +183,7 @@ int intake_put(struct intake *in, const struct frame *f)
 	in->queued += sizeof(*it) + f->length;
 	in->bytes += f->length;
 	worker_post(in->worker, &it->job, item_run, item_done, it);
-	if (in->queued > QUEUE_PAUSE_BYTES)
+	if (in->queued > in->queue_bytes)
 		set_paused(in, true);
 	return 0;
 }
@@ -218,8 +220,30 @@ static void intake_free(void *arg)
 	free(in);
 }
 
-int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
-		bool deltas, const struct intake_events *events, void *arg,
+static int make_stores(struct intake *in, const struct intake_config *cfg)
+{
+	while (in->free_count < STORES) {
+		struct store *s =
+			store_new(cfg->ram_bytes, cfg->max_gfn, in->history);
+
+		if (!s)
+			return -ENOMEM;
+		if (cfg->memory_bytes)
+			store_limit(s, cfg->memory_bytes * 3 / 4 / STORES);
+		in->free_stores[in->free_count++] = s;
+	}
+	return 0;
+}
+
+static size_t queue_bytes(const struct intake_config *cfg)
+{
+	uint64_t bytes = cfg->memory_bytes / 4;
+
+	return bytes && bytes < QUEUE_PAUSE_BYTES ? bytes : QUEUE_PAUSE_BYTES;
+}
+
+int intake_open(struct loop *loop, const struct intake_config *cfg,
+		const struct intake_events *events, void *arg,
 		struct intake **out)
 {
 	struct intake *in = memory_zeroed(sizeof(*in));
@@ -230,20 +254,17 @@ int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
 	in->loop = loop;
 	in->events = events;
 	in->arg = arg;
+	in->queue_bytes = queue_bytes(cfg);
 	pthread_mutex_init(&in->lock, NULL);
 	pthread_cond_init(&in->released, NULL);
-	if (deltas) {
-		in->history = history_new(max_gfn);
+	if (cfg->deltas) {
+		in->history = history_new(cfg->max_gfn);
 		if (!in->history)
 			goto fail;
 	}
-	while (in->free_count < STORES) {
-		struct store *s = store_new(ram_bytes, max_gfn, in->history);
-
-		if (!s)
-			goto fail;
-		in->free_stores[in->free_count++] = s;
-	}
+	err = make_stores(in, cfg);
+	if (err)
+		goto fail;
 	err = worker_start(loop, "colod-intake", &in->worker);
 	if (err)
 		goto fail;

@@ -36,9 +36,19 @@ struct intake_events {
 	void (*moving)(void *arg);
 };
 
-/* `deltas`: whether pages may come as such. */
-int intake_open(struct loop *loop, uint64_t ram_bytes, uint64_t max_gfn,
-		bool deltas, const struct intake_events *events, void *arg,
+struct intake_config {
+	uint64_t ram_bytes;
+	uint64_t max_gfn;
+	bool deltas; /* pages may come as such */
+	/*
+	 * For two epochs and what is queued in front of them; 0: no limit.
+	 * Three eighths each, and a quarter.
+	 */
+	uint64_t memory_bytes;
+};
+
+int intake_open(struct loop *loop, const struct intake_config *cfg,
+		const struct intake_events *events, void *arg,
 		struct intake **out);
 /* -ENOMEM, or 0. */
 int intake_put(struct intake *in, const struct frame *f);

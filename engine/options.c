@@ -75,6 +75,8 @@ const struct option_spec options_table[] = {
 	       "memory for the pages of one checkpoint, at most the guest's"),
 	NUMBER("shadow", ON_PRIMARY, shadow_mib, "MIB", 0, 1048576, "1048576",
 	       "memory for the pages sent last, at most the guest's"),
+	NUMBER("memory-limit", ON_DAEMON, memory_limit_mib, "MIB", 0, 1048576,
+	       "0", "memory for checkpoints in all, 0 for no limit"),
 	NUMBER("heartbeat", ON_DAEMON, heartbeat_ms, "MS", 10, 60000, "100",
 	       "time between two signs of life"),
 	NUMBER("lost-after", ON_DAEMON, lost_after, "N", 2, 1000, "3",

@@ -54,14 +54,15 @@ struct settings {
 	uint64_t compress;
 	uint64_t arena_mib;
 	uint64_t shadow_mib;
+	uint64_t memory_limit_mib; /* 0: none */
 	uint64_t retry_ms;
 	uint64_t ack_timeout_ms;
 	char *drill;
 	char *run_dir;
 	char *log_file;
 	char *epoch_log;
-	bool full_scan;
 	unsigned int policy; /* enum primary_policy */
+	bool full_scan;
 	bool verbose;
 	bool json;
 	bool alone;

@@ -21,8 +21,6 @@
 #include "base/log.h"
 #include "engine/primary_daemon_impl.h"
 
-enum { POOL_FRAMES = 32 };
-
 /* --- the link ----------------------------------------------------------- */
 
 static void on_up(void *arg, struct link *l)
@@ -338,68 +336,6 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	return err;
 }
 
-/* With some that are not its memory: shared_info, xenstore, console. */
-static size_t all_pages(const struct primary_daemon *pd)
-{
-	return (size_t)(pd->guest.ram_bytes / WIRE_PAGE_BYTES) + 256;
-}
-
-static uint64_t shadow_bound(const struct primary_daemon *pd)
-{
-	uint64_t bytes = pd->d.set->shadow_mib << 20;
-	uint64_t all = all_pages(pd) * WIRE_PAGE_BYTES;
-
-	if (!guest_wire_kind(pd->guest.kind)->deltas)
-		return 0;
-	return bytes < all ? bytes : all;
-}
-
-/*
- * To copy pages ahead an arena needs four bytes for each gfn; a guest decides
- * how high those go, so it may be that this is too much.
- */
-static bool worth_an_index(const struct primary_daemon *pd)
-{
-	const uint64_t small = UINT64_C(16) << 20;
-	uint64_t bytes = (pd->guest.max_gfn + 1) * sizeof(uint32_t);
-
-	return pd->ops->copy_ahead &&
-	       (bytes <= small || bytes <= pd->guest.ram_bytes / 256);
-}
-
-static int make_arenas(struct primary_daemon *pd)
-{
-	size_t pages = pd->d.set->arena_mib << 20 >> 12;
-	size_t all = all_pages(pd);
-	unsigned int i;
-
-	if (pages > all)
-		pages = all;
-	for (i = 0; i < pd->d.set->inflight; i++) {
-		struct epoch *e = epoch_new(pages, WIRE_STATE_MAX);
-
-		if (!e ||
-		    (worth_an_index(pd) && epoch_index(e, pd->guest.max_gfn))) {
-			epoch_free(e);
-			fprintf(stderr,
-				"colod: no memory for %u arenas of %zu MiB; "
-				"try a smaller --arena\n",
-				(unsigned int)pd->d.set->inflight, pages >> 8);
-			return -ENOMEM;
-		}
-		pd->arenas[pd->arena_count++] = e;
-	}
-	pd->shadow_bytes = shadow_bound(pd);
-	pd->pool = frame_pool_new(POOL_FRAMES);
-	pd->epoch_encoder = epoch_encoder_new((int)pd->d.set->compress);
-	if (pd->pool && pd->epoch_encoder) {
-		frame_pool_watch(pd->pool, frame_taken, pd);
-		return 0;
-	}
-	fprintf(stderr, "colod: no memory for what encodes epochs\n");
-	return -ENOMEM;
-}
-
 static int open_epoch_log(struct primary_daemon *pd, const char *path)
 {
 	int err = path ? epoch_log_open(path, &pd->epoch_log) : 0;
@@ -466,9 +402,10 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	if (!err)
 		err = find_guest(pd, domain);
 	if (!err)
-		err = make_arenas(pd);
+		err = primary_daemon_memory(pd);
 	if (err)
 		return err;
+	frame_pool_watch(pd->pool, frame_taken, pd);
 	pd->d.event = event;
 	pd->d.status = primary_daemon_status;
 	pd->d.owner = pd;

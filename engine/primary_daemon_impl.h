@@ -92,6 +92,7 @@ struct primary_daemon {
 	struct worker *encoder;
 	struct epoch_encoder *epoch_encoder; /* the encoder thread's */
 	uint64_t shadow_bytes;		     /* its bound */
+	uint64_t taken_bytes; /* for checkpoints, without the shadow */
 	struct frame_pool *pool;
 	/* As many as can be under way: see primary_epochs.c. */
 	struct capture capture;
@@ -119,6 +120,9 @@ struct primary_daemon {
 		uint64_t pauses;
 	} seen;
 };
+
+/* primary_memory.c: 0, or a negative errno after one line. */
+int primary_daemon_memory(struct primary_daemon *pd);
 
 /* primary_jobs.c: the jobs of enum env_job. */
 void primary_daemon_job(void *arg, enum env_job job, uint64_t epoch);

@@ -45,6 +45,15 @@ static json_t *epochs(const struct primary *m)
 			 (int)m->epoch_count);
 }
 
+/* What checkpoints have taken, and may take. */
+static json_t *memory(const struct primary_daemon *pd)
+{
+	return json_pack("{s:I,s:I}", "taken",
+			 (json_int_t)(pd->taken_bytes + pd->seen.shadow_bytes),
+			 "limit",
+			 (json_int_t)(pd->d.set->memory_limit_mib << 20));
+}
+
 static json_t *bytes(const struct primary_daemon *pd)
 {
 	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "raw",
@@ -92,13 +101,13 @@ json_t *primary_daemon_status(void *owner)
 	uint64_t oldest = m->epoch_count ? m->epochs[0].started_us : 0;
 
 	return json_pack(
-		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:I,s:I,s:I,"
-		"s:I,"
-		"s:I,s:s,s:s,s:s,s:s}",
+		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:I,s:I,"
+		"s:I,s:I,s:I,s:s,s:s,s:s,s:s}",
 		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
 		"state", primary_state_text(m->state), "protected",
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
-		last(pd), "bytes", bytes(pd), "pages", pages(pd), "interval_us",
+		last(pd), "bytes", bytes(pd), "pages", pages(pd),
+		"checkpoint_memory", memory(pd), "interval_us",
 		(json_int_t)m->pace.interval_us, "pace", pace(m), "lag_us",
 		oldest ? daemon_since_us(oldest) : 0, "since_ack_us",
 		daemon_since_us(m->stats.last_ack_us), "pause_max_us",

@@ -122,6 +122,12 @@ static int build_prepare(struct secondary_daemon *sd, struct build *b,
 		.pause = intake_pause,
 		.moving = intake_moving,
 	};
+	const struct intake_config cfg = {
+		.ram_bytes = sd->guest.ram_bytes,
+		.max_gfn = sd->guest.max_gfn,
+		.deltas = guest_wire_kind(sd->guest.kind)->deltas,
+		.memory_bytes = sd->d.set->memory_limit_mib << 20,
+	};
 	int fds[2], err;
 
 	sd->lock_fd = guest_lock(sd->guest.name, sd->d.set->run_dir);
@@ -131,9 +137,7 @@ static int build_prepare(struct secondary_daemon *sd, struct build *b,
 				strerror(-sd->lock_fd));
 		return sd->lock_fd;
 	}
-	err = intake_open(sd->d.loop, sd->guest.ram_bytes, sd->guest.max_gfn,
-			  guest_wire_kind(sd->guest.kind)->deltas,
-			  &intake_events, sd, &sd->intake);
+	err = intake_open(sd->d.loop, &cfg, &intake_events, sd, &sd->intake);
 	if (err) {
 		guest_error_set(why, "no memory for the epochs of %s on %s",
 				sd->guest.name, sd->d.host);

@@ -51,6 +51,9 @@ struct slot {
 	uint8_t kind; /* of the latest version; `page` is kept */
 };
 
+/* With its two places in the table. */
+enum { SLOT_BYTES = sizeof(struct slot) + 2 * sizeof(uint32_t) };
+
 enum store_phase {
 	STORE_IDLE, /* nothing begun */
 	STORE_PAGES,
@@ -64,6 +67,7 @@ struct store {
 	uint64_t number;
 	uint64_t max_gfn;
 	size_t page_limit; /* of distinct gfns */
+	size_t byte_limit;
 
 	struct slot *slots;
 	size_t slot_count;
@@ -103,6 +107,7 @@ struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn,
 		return NULL;
 	s->max_gfn = max_gfn < WIRE_GFN_MAX ? max_gfn : WIRE_GFN_MAX;
 	s->page_limit = page_limit(ram_bytes, s->max_gfn);
+	s->byte_limit = SIZE_MAX;
 	s->history = history;
 	s->checksum = checksum_new();
 	s->decoder = page_decoder_new();
@@ -125,6 +130,11 @@ void store_free(struct store *s)
 	checksum_free(s->checksum);
 	page_decoder_free(s->decoder);
 	free(s);
+}
+
+void store_limit(struct store *s, size_t bytes)
+{
+	s->byte_limit = bytes;
 }
 
 void store_begin(struct store *s, uint64_t number)
@@ -168,6 +178,20 @@ static void table_enter(struct store *s, size_t slot, size_t at)
 {
 	s->table[at] = (uint32_t)slot;
 	s->slots[slot].home = at;
+}
+
+/* Of a whole epoch's memory, `bytes` would come on top. */
+static bool over_limit(const struct store *s, size_t bytes)
+{
+	size_t held = s->used + s->state_bytes + s->slot_room * SLOT_BYTES;
+
+	return bytes > s->byte_limit || held > s->byte_limit - bytes;
+}
+
+static int too_much(struct store *s)
+{
+	s->why = "an epoch takes more than --memory-limit leaves for one";
+	return -E2BIG;
 }
 
 /* Doubles the slots, and enters all that are in use in a table of its own. */
@@ -218,6 +242,8 @@ static int slot_get(struct store *s, uint32_t gfn, struct slot **out)
 		return -E2BIG;
 	}
 	if (s->slot_count == s->slot_room) {
+		if (over_limit(s, (s->slot_room + 1) * SLOT_BYTES))
+			return too_much(s);
 		if (grow_slots(s)) {
 			s->why = "no memory for the index of an epoch";
 			return -ENOMEM;
@@ -233,24 +259,26 @@ static int slot_get(struct store *s, uint32_t gfn, struct slot **out)
 /* Lines of a cache are not shared, for the sake of copying. */
 static int take_room(struct store *s, size_t bytes, uint64_t *at)
 {
-	if (arena_grow(&s->arena, s->used + bytes))
+	if (over_limit(s, bytes))
+		return too_much(s);
+	if (arena_grow(&s->arena, s->used + bytes)) {
+		s->why = "no memory for the pages of an epoch";
 		return -ENOMEM;
+	}
 	*at = s->used;
 	s->used += (bytes + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES;
 	return 0;
 }
 
-static int no_memory(struct store *s)
-{
-	s->why = "no memory for the pages of an epoch";
-	return -ENOMEM;
-}
-
 static int store_whole(struct store *s, struct slot *slot,
 		       const struct page_item *item)
 {
-	if (slot->page == NO_PAGE && take_room(s, WIRE_PAGE_BYTES, &slot->page))
-		return no_memory(s);
+	if (slot->page == NO_PAGE) {
+		int err = take_room(s, WIRE_PAGE_BYTES, &slot->page);
+
+		if (err)
+			return err;
+	}
 	memcpy(s->arena.bytes + slot->page, item->bytes, WIRE_PAGE_BYTES);
 	return 0;
 }
@@ -260,13 +288,15 @@ static int keep_delta(struct store *s, struct slot *slot,
 		      const struct page_item *item)
 {
 	unsigned int n = slot->deltas;
+	int err;
 
 	if (n == WIRE_DELTAS_MAX) {
 		s->why = "too many deltas of a page in an epoch";
 		return -EPROTO;
 	}
-	if (take_room(s, item->length, &slot->delta[n]))
-		return no_memory(s);
+	err = take_room(s, item->length, &slot->delta[n]);
+	if (err)
+		return err;
 	slot->length[n] = (uint16_t)item->length;
 	slot->deltas++;
 	memcpy(s->arena.bytes + slot->delta[n], item->bytes, item->length);
@@ -372,6 +402,11 @@ int store_state(struct store *s, const uint8_t *payload, size_t length,
 		return fail(s, -EPROTO, "STATE without records", why);
 	if (length > WIRE_STATE_MAX - s->state_bytes)
 		return fail(s, -E2BIG, "an epoch has too much state", why);
+	if (over_limit(s, length)) {
+		int err = too_much(s);
+
+		return fail(s, err, s->why, why);
+	}
 	if (grow_state(s, s->state_bytes + length))
 		return fail(s, -ENOMEM, "no memory for the state", why);
 	memcpy(s->state + s->state_bytes, payload, length);
@@ -440,8 +475,7 @@ size_t store_page_count(const struct store *s)
 
 size_t store_memory_bytes(const struct store *s)
 {
-	return s->arena.room + s->state_room +
-	       s->slot_room * (sizeof(struct slot) + 2 * sizeof(uint32_t));
+	return s->arena.room + s->state_room + s->slot_room * SLOT_BYTES;
 }
 
 /* The n-th of a slot: one, or each of its deltas. */

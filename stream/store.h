@@ -41,6 +41,8 @@ struct store;
 struct store *store_new(uint64_t ram_bytes, uint64_t max_gfn,
 			struct history *history);
 void store_free(struct store *s); /* NULL is fine */
+/* An epoch for which it would hold more than this is refused with -E2BIG. */
+void store_limit(struct store *s, size_t bytes);
 
 /* Empties the store for epoch `number` (> 0). */
 void store_begin(struct store *s, uint64_t number);

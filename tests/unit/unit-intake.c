@@ -212,8 +212,14 @@ static int group_teardown(void **state)
 }
 
 /* The primary sends deltas; the intake takes them, or does not. */
-static int setup_with(void **state, bool deltas)
+static int setup_with(void **state, bool deltas, uint64_t memory_bytes)
 {
+	const struct intake_config cfg = {
+		.ram_bytes = (uint64_t)GUEST_PAGES * WIRE_PAGE_BYTES,
+		.max_gfn = GUEST_PAGES - 1,
+		.deltas = deltas,
+		.memory_bytes = memory_bytes,
+	};
 	static struct rig r;
 
 	memset(&r, 0, sizeof(r));
@@ -227,18 +233,17 @@ static int setup_with(void **state, bool deltas)
 		.shadow_room = UINT64_MAX,
 	};
 	return !r.encoder || loop_open(&r.loop) ||
-	       intake_open(r.loop, (uint64_t)GUEST_PAGES * WIRE_PAGE_BYTES,
-			   GUEST_PAGES - 1, deltas, &events, &r, &r.intake);
+	       intake_open(r.loop, &cfg, &events, &r, &r.intake);
 }
 
 static int setup(void **state)
 {
-	return setup_with(state, true);
+	return setup_with(state, true, 0);
 }
 
 static int setup_whole(void **state)
 {
-	return setup_with(state, false);
+	return setup_with(state, false, 0);
 }
 
 static int teardown(void **state)

@@ -390,6 +390,58 @@ static void an_error_lasts_until_the_next_epoch(void **state)
 	assert_true(store_complete(b->store));
 }
 
+/* What is held counts, not what has come: a page again takes nothing. */
+static void an_epoch_that_takes_too_much_is_refused(void **state)
+{
+	const size_t pages = 1000, bytes = pages * WIRE_PAGE_BYTES;
+	struct bench *b = *state;
+	uint64_t taken;
+
+	store_limit(b->store, bytes);
+	for (uint64_t number = 1; number < 4; number++) {
+		begin(b, number);
+		for (taken = 0; feed_page(b, taken, 1) == 0; taken++)
+			assert_int_equal(feed_page(b, taken, 2), 0);
+		assert_in_range(taken, pages - 50, pages);
+		assert_non_null(strstr(b->why, "--memory-limit"));
+		assert_int_not_equal(finish(b), 0);
+		assert_false(store_complete(b->store));
+	}
+	/* The next one may be smaller. */
+	begin(b, 4);
+	for (uint64_t gfn = 0; gfn < pages / 2; gfn++)
+		assert_int_equal(feed_page(b, gfn, 1), 0);
+	assert_int_equal(finish(b), 0);
+}
+
+static void flags_count_too(void **state)
+{
+	struct bench *b = *state;
+	uint64_t gfn = 0;
+
+	store_limit(b->store, 200 * 1024);
+	begin(b, 1);
+	while (feed_page(b, gfn, 0) == 0)
+		assert_true(++gfn < 5000);
+	assert_non_null(strstr(b->why, "--memory-limit"));
+	assert_true(gfn > 1000);
+}
+
+static void state_counts_too(void **state)
+{
+	static uint8_t state_bytes[64 * 1024];
+	struct bench *b = *state;
+
+	store_limit(b->store, 150 * 1024);
+	begin(b, 1);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(
+			feed_state(b, state_bytes, sizeof(state_bytes)), 0);
+	assert_int_equal(feed_state(b, state_bytes, sizeof(state_bytes)),
+			 -E2BIG);
+	assert_non_null(strstr(b->why, "--memory-limit"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +452,9 @@ int main(void)
 		FRESH(the_index_finds_every_gfn),
 		FRESH(applying_stops_at_an_error),
 		FRESH(more_pages_than_the_guest_has_are_refused),
+		FRESH(an_epoch_that_takes_too_much_is_refused),
+		FRESH(flags_count_too),
+		FRESH(state_counts_too),
 		FRESH(versions_take_no_memory_of_their_own),
 		FRESH(memory_is_bounded_and_used_again),
 		FRESH(a_small_space_of_gfns_bounds_pages_too),
