@@ -38,6 +38,7 @@ struct capture {
 	struct epoch_id id;
 	uint64_t resumed_us;
 	enum guest_ask asked;
+	uint64_t hypercalls;
 };
 
 struct encode {
@@ -116,6 +117,7 @@ struct primary_daemon {
 		uint64_t image_bytes;
 		uint64_t pause_max_us;
 		enum guest_ask asked;
+		uint64_t hypercalls; /* of the last epoch */
 		uint64_t pause_sum_us;
 		uint64_t pauses;
 	} seen;

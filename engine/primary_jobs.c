@@ -216,9 +216,11 @@ static void note_phases(struct primary_daemon *pd, struct capture *c)
 	struct epoch_times *t = &c->arena->times;
 	struct guest_phases p = { 0 };
 
-	if (pd->ops->phases)
+	/* They are told with the round that the guest suspends for. */
+	if (pd->ops->phases && c->run.state != EPOCH_AHEAD)
 		pd->ops->phases(pd->source, &p);
 	c->asked = p.asked;
+	c->hypercalls = p.hypercalls;
 	t->devices_us = p.devices_us;
 	t->reset_us = p.reset_us;
 	t->channels_us = p.channels_us;
@@ -261,6 +263,7 @@ static void capture_seen(struct primary_daemon *pd, const struct capture *c)
 	pd->seen.times = e->times;
 	pd->seen.times.ahead_us = c->run.ahead_us;
 	pd->seen.asked = c->asked;
+	pd->seen.hypercalls = c->hypercalls;
 	pd->seen.dirty_pages = c->run.pages;
 	pd->seen.pauses++;
 	pd->seen.pause_sum_us += paused_us;

@@ -9,8 +9,9 @@ static json_t *last(const struct primary_daemon *pd)
 	const struct epoch_times *t = &pd->seen.times;
 
 	return json_pack(
-		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
-		"dirty_pages", (json_int_t)pd->seen.dirty_pages, "pause_us",
+		"{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}",
+		"dirty_pages", (json_int_t)pd->seen.dirty_pages, "hypercalls",
+		(json_int_t)pd->seen.hypercalls, "pause_us",
 		(json_int_t)t->paused_us, "ahead_us", (json_int_t)t->ahead_us,
 		"suspend_us", (json_int_t)t->suspend_us, "scan_us",
 		(json_int_t)t->scan_us, "copy_us", (json_int_t)t->copy_us,

@@ -87,6 +87,7 @@ struct guest_phases {
 	uint64_t devices_us; /* backends made ready for new frontends */
 	uint64_t reset_us;   /* event channels, vcpu_info and the like undone */
 	uint64_t channels_us; /* new ones, until the vCPUs run */
+	uint64_t hypercalls;  /* since the last question */
 };
 
 /* What is to become of the guest's output, see `gate` below. */
@@ -195,7 +196,7 @@ struct guest_source_ops {
 	/* SUSPENDED -> RUNNING.  -ENOTSUP: this kind is not safe here. */
 	int (*resume)(struct guest_source *s, enum guest_resume kind);
 
-	/* Of the last suspend and resume.  May be NULL. */
+	/* Of the last suspend and resume; ask once for each.  May be NULL. */
 	void (*phases)(struct guest_source *s, struct guest_phases *p);
 
 	/* Stops recording; harmless when it was never started. */

@@ -110,7 +110,7 @@ bool xen_takes_events(struct xen_host *h, uint32_t domid)
 {
 	uint64_t callback = 0;
 
-	return xc_hvm_param_get(h->xc, domid, HVM_PARAM_CALLBACK_IRQ,
+	return xc_hvm_param_get(xen_call(h), domid, HVM_PARAM_CALLBACK_IRQ,
 				&callback) ||
 	       callback;
 }

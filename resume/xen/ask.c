@@ -127,6 +127,7 @@ static int ask_by_event(struct guest_source *s)
 
 	if (rc < 0)
 		return rc;
+	s->host->hypercalls++;
 	if (xenevtchn_notify(s->evtchn, (evtchn_port_t)s->request.local_port))
 		return -errno;
 	s->signalled = true;
@@ -144,7 +145,8 @@ static int stop_by_force(struct guest_source *s)
 	if (rc < 0)
 		return rc;
 	s->forced = true;
-	if (xc_domain_shutdown(s->host->xc, (int)s->domid, SHUTDOWN_suspend))
+	if (xc_domain_shutdown(xen_call(s->host), (int)s->domid,
+			       SHUTDOWN_suspend))
 		return -errno;
 	return 0;
 }

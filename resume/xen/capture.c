@@ -63,7 +63,7 @@ static int allocate_bitmaps(struct guest_source *s)
 
 static int allocate_context(struct guest_source *s)
 {
-	int n = xc_domain_hvm_getcontext(s->host->xc, s->domid, NULL, 0);
+	int n = xc_domain_hvm_getcontext(xen_call(s->host), s->domid, NULL, 0);
 
 	if (n < 0)
 		return -errno;
@@ -114,15 +114,15 @@ void xen_source_release(struct guest_source *s)
 
 static int log_dirty_on(struct guest_source *s)
 {
-	xc_interface *xc = s->host->xc;
-	int rc = xc_shadow_control(
-		xc, s->domid, XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL, 0);
+	int rc = xc_shadow_control(xen_call(s->host), s->domid,
+				   XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY, NULL,
+				   0);
 
 	if (rc < 0 && errno == EINVAL) {
 		/* Left on by a tool that died. */
-		xc_shadow_control(xc, s->domid, XEN_DOMCTL_SHADOW_OP_OFF, NULL,
-				  0);
-		rc = xc_shadow_control(xc, s->domid,
+		xc_shadow_control(xen_call(s->host), s->domid,
+				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
+		rc = xc_shadow_control(xen_call(s->host), s->domid,
 				       XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY,
 				       NULL, 0);
 	}
@@ -136,7 +136,7 @@ static long long clean(struct guest_source *s)
 
 	(void)bits; /* the macro below takes its shadow only */
 	return xc_logdirty_control(
-		s->host->xc, s->domid, XEN_DOMCTL_SHADOW_OP_CLEAN,
+		xen_call(s->host), s->domid, XEN_DOMCTL_SHADOW_OP_CLEAN,
 		HYPERCALL_BUFFER(bits), s->max_gfn + 1, 0, &stats);
 }
 
@@ -160,7 +160,8 @@ int xen_source_track(struct guest_source *s, struct guest_error *err)
 	xen_pfn_t max_gfn = 0;
 	int rc = mapping_current(s);
 
-	if (rc == 0 && xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
+	if (rc == 0 &&
+	    xc_domain_maximum_gpfn(xen_call(s->host), s->domid, &max_gfn))
 		rc = -errno;
 	if (rc == 0 && max_gfn > s->max_gfn) {
 		guest_error_set(err,
@@ -183,7 +184,7 @@ int xen_source_track(struct guest_source *s, struct guest_error *err)
 				" mode: %s); is hap=1 set and memory left"
 				" on this host?",
 				s->name, strerror(-rc));
-		xc_shadow_control(s->host->xc, s->domid,
+		xc_shadow_control(xen_call(s->host), s->domid,
 				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
 		return rc;
 	}
@@ -213,6 +214,7 @@ static bool put_hole(struct guest_source *s, struct epoch *e, uint64_t gfn)
 		return true;
 	s->remap[c / 64] |= UINT64_C(1) << (c % 64);
 	s->remap_any = true;
+	s->host->hypercalls++;
 	page = xenforeignmemory_map(fm, s->domid, PROT_READ, 1, &pfn, &error);
 	if (!page)
 		return true;
@@ -266,7 +268,7 @@ static int take_context(struct guest_source *s, struct epoch *e)
 
 	if (n)
 		return n;
-	n = xc_domain_hvm_getcontext(s->host->xc, s->domid, s->context,
+	n = xc_domain_hvm_getcontext(xen_call(s->host), s->domid, s->context,
 				     s->context_bytes);
 	if (n < 0)
 		return -errno;
@@ -292,7 +294,7 @@ static int check_layout(struct guest_source *s)
 
 	if (s->stale)
 		return -ESTALE;
-	if (xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
+	if (xc_domain_maximum_gpfn(xen_call(s->host), s->domid, &max_gfn))
 		return -errno;
 	if (max_gfn > s->max_gfn ||
 	    s->state.tot_pages != s->memory->tot_pages) {

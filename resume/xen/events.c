@@ -57,6 +57,7 @@ void xen_events_take(struct guest_source *s)
 		if (port != s->local_port)
 			continue;
 		s->told = true;
+		s->host->hypercalls++;
 		xenevtchn_unmask(s->evtchn, (evtchn_port_t)port);
 	}
 }
@@ -93,7 +94,7 @@ static int bind_known_port(struct guest_source *s)
 
 static int bind_new_port(struct guest_source *s)
 {
-	int port = xc_evtchn_alloc_unbound(s->host->xc, s->domid, 0);
+	int port = xc_evtchn_alloc_unbound(xen_call(s->host), s->domid, 0);
 
 	return port < 0 ? -errno : bind_port(s, port);
 }
@@ -134,7 +135,7 @@ void xen_source_unbind(struct guest_source *s)
 
 int xen_source_subscribe(struct guest_source *s)
 {
-	if (xc_domain_subscribe_for_suspend(s->host->xc, s->domid,
+	if (xc_domain_subscribe_for_suspend(xen_call(s->host), s->domid,
 					    (evtchn_port_t)s->guest_port))
 		return -errno;
 	return 0;
@@ -143,7 +144,7 @@ int xen_source_subscribe(struct guest_source *s)
 /* Port 0 unsubscribes (Xen, domain.c: suspend_evtchn). */
 void xen_source_unsubscribe(struct guest_source *s)
 {
-	if (xc_domain_subscribe_for_suspend(s->host->xc, s->domid, 0))
+	if (xc_domain_subscribe_for_suspend(xen_call(s->host), s->domid, 0))
 		log_debug("%s: unsubscribing: %s", s->name, strerror(errno));
 }
 

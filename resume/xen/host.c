@@ -179,7 +179,7 @@ static enum guest_status status_of(const xc_domaininfo_t *i,
 int xen_query(struct xen_host *h, uint32_t domid, struct xen_state *st)
 {
 	xc_domaininfo_t i;
-	int n = xc_domain_getinfolist(h->xc, domid, 1, &i);
+	int n = xc_domain_getinfolist(xen_call(h), domid, 1, &i);
 
 	memset(st, 0, sizeof(*st));
 	st->status = GUEST_GONE;

@@ -25,6 +25,7 @@ struct xen_host {
 	struct xs_handle *xs;
 	xenforeignmemory_handle *fm;
 	libxl_ctx *ctx; /* see xen_host_libxl() */
+	uint64_t hypercalls;
 };
 
 /*
@@ -40,6 +41,13 @@ void xen_host_close(struct xen_host *h); /* NULL is fine */
  * helpers by it; libxl reaps none but its own children.
  */
 libxl_ctx *xen_host_libxl(struct xen_host *h, struct guest_error *err);
+
+/* For one hypercall, which is counted; those of an image are not. */
+static inline xc_interface *xen_call(struct xen_host *h)
+{
+	h->hypercalls++;
+	return h->xc;
+}
 
 /* What a library last complained of, for the end of a sentence. */
 struct xen_why {

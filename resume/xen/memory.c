@@ -38,7 +38,8 @@ static int find_reserved(struct xen_memory *m)
 	uint64_t gfn;
 
 	for (size_t i = 0; i < XEN_MEMORY_RESERVED_MAX; i++) {
-		if (xc_hvm_param_get(m->host->xc, m->domid, params[i], &gfn))
+		if (xc_hvm_param_get(xen_call(m->host), m->domid, params[i],
+				     &gfn))
 			return -errno;
 		if (gfn)
 			m->reserved[m->reserved_count++] = gfn;
@@ -119,6 +120,7 @@ static ssize_t map_chunk(struct xen_memory *m, size_t c)
 
 	for (size_t i = 0; i < m->chunk_pages; i++)
 		m->gfns[i] = c * m->chunk_pages + i;
+	m->host->hypercalls++;
 	at = xenforeignmemory_map(m->host->fm, m->domid, m->prot,
 				  m->chunk_pages, m->gfns, m->errors);
 	if (!at)

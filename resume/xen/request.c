@@ -66,7 +66,7 @@ static int check_port(struct xen_host *h, uint32_t domid, int port, bool bound)
 	xc_evtchn_status_t st = { .dom = (domid_t)domid,
 				  .port = (evtchn_port_t)port };
 
-	if (xc_evtchn_status(h->xc, &st))
+	if (xc_evtchn_status(xen_call(h), &st))
 		return -errno;
 	if (st.status == EVTCHNSTAT_unbound && st.u.unbound.dom == 0)
 		return 0;
@@ -171,7 +171,7 @@ bool xen_request_alive(struct guest_source *s)
 	if (s->request.local_port < 0)
 		return false;
 	st.port = (evtchn_port_t)s->request.local_port;
-	if (xc_evtchn_status(s->host->xc, &st) == 0 &&
+	if (xc_evtchn_status(xen_call(s->host), &st) == 0 &&
 	    st.status == EVTCHNSTAT_interdomain)
 		return true;
 	/* Until it offers another one. */

@@ -82,7 +82,8 @@ int xen_slow_open(struct xen_host *h, uint32_t domid, const char *holder,
 	rc = xen_query(h, domid, &st);
 	w->pv = !st.hvm;
 	if (rc == 0 && !w->pv &&
-	    xc_hvm_param_get(h->xc, domid, HVM_PARAM_STORE_PFN, &w->store_gfn))
+	    xc_hvm_param_get(xen_call(h), domid, HVM_PARAM_STORE_PFN,
+			     &w->store_gfn))
 		rc = -errno;
 	if (rc == 0)
 		rc = xen_devices_open(h, domid, &w->devices);
@@ -149,7 +150,7 @@ static void detach(struct xen_slow *w)
 		xen_events_before_reset(w->source);
 		return;
 	}
-	xc_domain_subscribe_for_suspend(w->host->xc, w->domid, 0);
+	xc_domain_subscribe_for_suspend(xen_call(w->host), w->domid, 0);
 	xen_node_remove(w->host, w->domid, XEN_NODE_PORT);
 	xen_node_write(w->host, w->domid, "device/suspend/event-channel", "");
 }
@@ -188,7 +189,7 @@ static int mark_reset(struct xen_slow *w)
 static int pause_once(struct xen_slow *w)
 {
 	/* Pauses are counted: a second one of ours would stay. */
-	if (!w->paused && xc_domain_pause(w->host->xc, w->domid))
+	if (!w->paused && xc_domain_pause(xen_call(w->host), w->domid))
 		return -errno;
 	w->paused = true;
 	return 0;
@@ -198,7 +199,7 @@ static int soft_reset(struct xen_slow *w)
 {
 	if (w->pv)
 		return xen_pv_reset(w->host, w->domid);
-	return xc_domain_soft_reset(w->host->xc, w->domid) ? -errno : 0;
+	return xc_domain_soft_reset(xen_call(w->host), w->domid) ? -errno : 0;
 }
 
 static int reset(struct xen_slow *w)
@@ -229,14 +230,15 @@ static int reset(struct xen_slow *w)
 static int new_port(struct xen_slow *w, uint32_t remote, int param,
 		    unsigned int *port)
 {
-	int n = xc_evtchn_alloc_unbound(w->host->xc, w->domid, remote);
+	int n = xc_evtchn_alloc_unbound(xen_call(w->host), w->domid, remote);
 
 	if (n < 0)
 		return -errno;
 	*port = (unsigned int)n;
 	if (w->pv) /* set_ports() */
 		return 0;
-	if (xc_hvm_param_set(w->host->xc, w->domid, (uint32_t)param, *port))
+	if (xc_hvm_param_set(xen_call(w->host), w->domid, (uint32_t)param,
+			     *port))
 		return -errno;
 	return 0;
 }
@@ -268,7 +270,7 @@ static int set_ports(struct xen_slow *w)
 
 static int unpause(struct xen_slow *w)
 {
-	if (xc_domain_unpause(w->host->xc, w->domid))
+	if (xc_domain_unpause(xen_call(w->host), w->domid))
 		return -errno;
 	w->paused = false;
 	return 0;
@@ -314,7 +316,8 @@ static int known_port(struct xen_slow *w, int param, unsigned int *port)
 
 	if (*port)
 		return 0;
-	if (xc_hvm_param_get(w->host->xc, w->domid, (uint32_t)param, &value))
+	if (xc_hvm_param_get(xen_call(w->host), w->domid, (uint32_t)param,
+			     &value))
 		return -errno;
 	*port = (unsigned int)value;
 	return 0;
@@ -406,7 +409,7 @@ static void let_go(struct xen_slow *w)
 {
 	if (!w->paused || w->unannounced)
 		return;
-	xc_domain_unpause(w->host->xc, w->domid);
+	xc_domain_unpause(xen_call(w->host), w->domid);
 	w->paused = false;
 }
 

@@ -178,7 +178,7 @@ static int find_max_gfn(struct guest_source *s, struct guest_error *err)
 	xen_pfn_t max_gfn = 0;
 	struct xen_state st;
 
-	if (xc_domain_maximum_gpfn(s->host->xc, s->domid, &max_gfn))
+	if (xc_domain_maximum_gpfn(xen_call(s->host), s->domid, &max_gfn))
 		return -errno;
 	if (max_gfn > WIRE_GFN_MAX) {
 		guest_error_set(err, "%s has memory above 16 TiB", s->name);
@@ -427,6 +427,8 @@ static void xen_phases(struct guest_source *s, struct guest_phases *p)
 	else
 		memset(p, 0, sizeof(*p));
 	p->asked = s->phases.asked;
+	p->hypercalls = s->host->hypercalls - s->hypercalls_told;
+	s->hypercalls_told = s->host->hypercalls;
 }
 
 /* Others may speak with it, but not while it is to be told to go on. */
@@ -450,7 +452,7 @@ static void xen_stop_tracking(struct guest_source *s)
 	xen_source_resume(s);
 	if (s->marked) {
 		xen_source_unsubscribe(s);
-		xc_shadow_control(s->host->xc, s->domid,
+		xc_shadow_control(xen_call(s->host), s->domid,
 				  XEN_DOMCTL_SHADOW_OP_OFF, NULL, 0);
 	}
 	close_model(s);
@@ -496,7 +498,7 @@ static int xen_yield(struct guest_source *s)
 	struct xen_state st;
 	int rc;
 
-	if (xc_domain_pause(s->host->xc, s->domid))
+	if (xc_domain_pause(xen_call(s->host), s->domid))
 		log_error("%s: pausing it: %s", s->name, strerror(errno));
 	rc = xen_query(s->host, s->domid, &st);
 	if (rc < 0)

@@ -103,6 +103,7 @@ struct guest_source {
 	bool told;	/* the event of a completion has come */
 	struct xen_request request;
 	struct guest_phases phases;
+	uint64_t hypercalls_told;
 
 	bool marked; /* XEN_NODE_SOURCE is there */
 	char holder[HOLDER_BYTES];
