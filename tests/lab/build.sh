@@ -94,7 +94,8 @@ lab_fresh() {
 lab_build_programs() {
 	local p more
 	mkdir -p "$cache/bin"
-	for p in guest-check guest-order numbered agent follow call stamp wire; do
+	for p in guest-check guest-order numbered agent follow call stamp wire \
+		relay; do
 		more=()
 		[ $p != guest-order ] ||
 			more=("$lab_src/order.c" "$lab_src/order-prove.c")
