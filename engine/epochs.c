@@ -85,7 +85,8 @@ int epoch_resume(const struct guest_source_ops *ops,
 /* Pages of it are with the peer, and it goes on from there: later, or never. */
 static int not_suspended(struct epoch_run *r, int err)
 {
-	epoch_move(r, r->rounds > 1 ? EPOCH_SEND : EPOCH_ABORT, strerror(-err));
+	r->rounds--;
+	epoch_move(r, r->rounds ? EPOCH_SEND : EPOCH_ABORT, strerror(-err));
 	return err;
 }
 

@@ -2,16 +2,16 @@
 /*
  * One epoch's way through the primary, as a table of allowed moves:
  *
- *   RUN -> SUSPEND -> CAPTURE -> RESUME -> ENCODE -> SEND -> WAIT_ACK ->
- * RELEASE
+ *   RUN, SUSPEND, CAPTURE, RESUME, ENCODE, SEND, WAIT_ACK, RELEASE
  *
- * and ABORT from each.  An epoch may take several rounds (`partial`): where its
- * dirty pages do not fit the arena, and where those that are dirty already go
- * ahead while the guest still runs (RUN -> AHEAD -> ENCODE).  It goes from SEND
- * to SUSPEND for the next one, and back where the guest did not suspend.
+ * each to the next, and ABORT from each.  An epoch may take several rounds
+ * (`partial`): where its dirty pages do not fit the arena, and where those that
+ * are dirty already go ahead while the guest still runs (RUN, AHEAD, ENCODE).
+ * It goes from SEND to SUSPEND for the next one, and back where the guest did
+ * not suspend.
  *
- * An epoch belongs to one thread at a time: the guest's thread from SUSPEND to
- * RESUME (epoch_checkpoint), the event loop's otherwise.
+ * An epoch belongs to one thread at a time: the guest's thread up to AHEAD, and
+ * from SUSPEND to RESUME (epoch_checkpoint), the event loop's otherwise.
  */
 #ifndef ENGINE_EPOCHS_H
 #define ENGINE_EPOCHS_H
@@ -48,13 +48,16 @@ struct epoch_run {
 	bool partial;	      /* the last round left dirty pages behind */
 	bool waits;	      /* the next round, until one is due */
 	bool acknowledged;
-	unsigned int rounds;
+	unsigned int rounds; /* but for those that it did not suspend for */
 	uint64_t started_us;
+	uint64_t span_us; /* since the one before; 0: there is none */
 	uint64_t sent_us; /* all of it was on its way */
 	/* In all of its rounds so far. */
 	uint64_t paused_us;
 	uint64_t pages; /* distinct, where each came in two rounds */
 	uint64_t ahead_us;
+	uint64_t encode_us;
+	uint64_t hypercalls;
 	uint64_t bytes; /* sent */
 };
 

@@ -206,7 +206,6 @@ static int set_range(struct settings *s, const struct option_spec *o,
 static int set(struct settings *s, const struct option_spec *o,
 	       const char *value)
 {
-
 	switch (o->type) {
 	case OPTION_FLAG:
 		*(bool *)((char *)s + o->offset) = true;

@@ -86,10 +86,11 @@ static uint64_t shortest(const struct pace_config *cfg,
 	return at_most(us, cfg->max_us);
 }
 
-static bool idle(const struct pace *before, const struct pace_epoch *seen)
+/* By what has passed: an epoch may wait for its guest's devices, or the peer.
+ */
+static bool idle(const struct pace_epoch *seen)
 {
-	uint64_t pages =
-		parts_of(before->interval_us, IDLE_PAGES_A_SECOND, 1000000);
+	uint64_t pages = parts_of(seen->span_us, IDLE_PAGES_A_SECOND, 1000000);
 
 	return seen->pages < at_least(IDLE_PAGES, pages);
 }
@@ -129,7 +130,7 @@ struct pace pace_next(const struct pace_config *cfg, const struct pace *before,
 	next.mean = mean_of(before, seen);
 	next.epochs++;
 	next.interval_us = shortest(cfg, &next.mean, &next.rule);
-	if (idle(before, seen)) {
+	if (idle(seen)) {
 		most = longest(cfg, &next.mean, &rule);
 		if (most > next.interval_us) {
 			next.interval_us = most;

@@ -43,7 +43,8 @@ const char *pace_rule_text(enum pace_rule rule);
 struct pace_epoch {
 	uint64_t paused_us; /* in all of its rounds */
 	uint64_t pages;
-	uint64_t bytes;	    /* sent */
+	uint64_t span_us; /* since the start of the one before; 0: the first */
+	uint64_t bytes;	  /* sent */
 	uint64_t commit_us; /* from its start to the acknowledgement */
 };
 

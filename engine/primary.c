@@ -90,7 +90,9 @@ void primary_farewell(struct primary *p, enum wire_reason reason)
 {
 	p->env.ops->send(p->env.arg, bye_encode(reason, ""));
 	p->farewell = true;
-	primary_timer(p, ENV_TIMER_LOST, primary_now(p) + primary_lost_us(p));
+	/* It overtakes what waits, but not what is under way. */
+	primary_timer_in(p, ENV_TIMER_LOST,
+			 primary_lost_us(p) + p->cfg.wire_us);
 }
 
 void primary_violation(struct primary *p, const char *what)
@@ -345,6 +347,11 @@ static void on_done(struct primary *p, const struct event *e)
 	default:
 		break;
 	}
+}
+
+void primary_moved(struct primary *p)
+{
+	p->moved_us = primary_now(p);
 }
 
 void primary_init(struct primary *p, const struct primary_config *cfg,

@@ -61,6 +61,9 @@ struct primary_config {
 	bool gate;	   /* the guest has one */
 	bool gate_held;	   /* and an earlier colod left it holding */
 	uint64_t retry_us; /* between attempts to reach the secondary */
+	/* What is sent at --max-rate, but not yet on the wire, takes as long.
+	 */
+	uint64_t wire_us;
 	/* A peer that lives has to acknowledge, or take more; 0: for ever. */
 	uint64_t ack_timeout_us;
 };
@@ -103,7 +106,8 @@ struct primary {
 	unsigned int peer_inflight; /* what the peer allows, from HELLO */
 	uint64_t next_epoch;
 	struct pace pace;
-	uint64_t next_due_us; /* when the next checkpoint should start */
+	uint64_t turn_us;     /* when the last checkpoint started */
+	uint64_t next_due_us; /* and the next one should */
 	bool epoch_due;	      /* it was due and could not start yet */
 	unsigned int skipped_in_a_row;
 	uint64_t late_until_us; /* a suspend may still come: look for it */
@@ -148,6 +152,12 @@ struct primary {
 void primary_init(struct primary *p, const struct primary_config *cfg,
 		  const struct env *env);
 void primary_event(struct primary *p, const struct event *e);
+
+/*
+ * The link has taken more of what was queued.  Nothing follows from it, so it
+ * may be said at any time, also from within an action.
+ */
+void primary_moved(struct primary *p);
 
 /*
  * The epoch an ENV_JOB_CAPTURE or ENV_JOB_ENCODE is about; NULL where it has

@@ -142,6 +142,17 @@ static uint64_t max_rate(const struct settings *set)
 	return set->max_rate_mbit * 1000000 / 8;
 }
 
+/*
+ * How long what TLS and the kernel hold takes to be sent: a frame, and as much
+ * in front of it, rounded up.
+ */
+static uint64_t wire_us(const struct settings *set)
+{
+	const uint64_t bytes = 1024 * 1024;
+
+	return set->max_rate_mbit ? bytes * 1000000 / max_rate(set) : 0;
+}
+
 static void env_connect(void *arg)
 {
 	struct primary_daemon *pd = arg;
@@ -201,6 +212,7 @@ static void frame_taken(void *arg, const struct frame_buf *b)
 {
 	struct primary_daemon *pd = arg;
 
+	primary_moved(&pd->machine);
 	if (b->type == WIRE_EPOCH_END)
 		epoch_log_sent(pd->epoch_log,
 			       primary_daemon_epoch(pd, b->epoch),
@@ -364,6 +376,7 @@ static void machine_init(struct primary_daemon *pd, const char *peer)
 		.fence = set->fence != NULL,
 		.unsafe_no_fence = set->unsafe_no_fence,
 		.retry_us = set->retry_ms * 1000,
+		.wire_us = wire_us(set),
 		.ack_timeout_us = set->ack_timeout_ms * 1000,
 		.gate = pd->ops->gate != NULL,
 		.gate_held =

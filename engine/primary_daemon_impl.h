@@ -38,7 +38,6 @@ struct capture {
 	struct epoch_id id;
 	uint64_t resumed_us;
 	enum guest_ask asked;
-	uint64_t hypercalls;
 };
 
 struct encode {

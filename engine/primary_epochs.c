@@ -5,10 +5,12 @@
  *
  * The happy path:
  *   - the timer makes a checkpoint due; it starts when it may;
+ *   - where much is written already that goes ahead, as a round of its own;
  *   - CAPTURE done -> ENCODE -> encoded and queued -> WAIT_ACK;
  *   - the acknowledgement releases it.
  * When the peer or the encoder lags, the checkpoint that is due waits: the
- * interval grows by itself, memory does not.
+ * interval grows by itself, memory does not.  Where the guest does not suspend
+ * for a later round, its epoch stays open (`waits`), and the next turn is its.
  */
 #include "config.h"
 
@@ -55,6 +57,7 @@ void primary_epochs_check(const struct primary *p)
 void primary_epochs_begin(struct primary *p)
 {
 	p->pace = pace_start(&p->cfg.pace);
+	p->turn_us = 0;
 	p->next_epoch = 1;
 	p->next_due_us = primary_now(p);
 	p->epoch_due = true;
@@ -118,7 +121,8 @@ static bool room_for_another(const struct primary *p)
 static void take_turn(struct primary *p)
 {
 	p->epoch_due = false;
-	p->next_due_us = primary_now(p) + p->pace.interval_us;
+	p->turn_us = primary_now(p);
+	p->next_due_us = p->turn_us + p->pace.interval_us;
 	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
 }
 
@@ -137,7 +141,7 @@ static void next_round(struct primary *p, struct epoch_run *r)
 
 void primary_epochs_start_due(struct primary *p)
 {
-	uint64_t now = primary_now(p);
+	uint64_t now = primary_now(p), before_us;
 	struct epoch_run *last =
 		p->epoch_count ? &p->epochs[p->epoch_count - 1] : NULL;
 
@@ -151,9 +155,11 @@ void primary_epochs_start_due(struct primary *p)
 		return;
 	if (now > p->next_due_us + p->pace.interval_us / 2)
 		p->stats.stretched++;
+	before_us = p->turn_us;
 	take_turn(p);
 	last = &p->epochs[p->epoch_count++];
 	epoch_run_start(last, p->next_epoch++, now);
+	last->span_us = before_us ? now - before_us : 0;
 	capture(p, last);
 }
 
@@ -165,13 +171,14 @@ static void adapt_pace(struct primary *p, const struct epoch_run *r)
 		.pages = r->pages,
 		.bytes = r->bytes,
 		.commit_us = p->stats.last_commit_us,
+		.span_us = r->span_us,
 	};
 	uint64_t before_us = p->pace.interval_us, due_us;
 
 	p->pace = pace_next(&p->cfg.pace, &p->pace, &seen);
 	if (p->pace.interval_us == before_us || p->epoch_due)
 		return;
-	due_us = p->next_due_us - before_us + p->pace.interval_us;
+	due_us = p->turn_us + p->pace.interval_us;
 	p->next_due_us = due_us > primary_now(p) ? due_us : primary_now(p);
 	primary_timer(p, ENV_TIMER_EPOCH, p->next_due_us);
 }
@@ -230,11 +237,12 @@ bool primary_epochs_overdue(const struct primary *p, uint64_t timeout_us)
 
 	if (!p->epoch_count)
 		return false;
-	/* Encoding waits for a link that takes no more. */
-	if (oldest->state == EPOCH_ENCODE)
-		return now > p->moved_us + timeout_us;
-	return oldest->state == EPOCH_WAIT_ACK &&
-	       now > oldest->sent_us + timeout_us;
+	/* A link that takes more takes its time: nobody has all of it yet. */
+	if (now <= p->moved_us + timeout_us)
+		return false;
+	return oldest->state == EPOCH_ENCODE ||
+	       (oldest->state == EPOCH_WAIT_ACK &&
+		now > oldest->sent_us + timeout_us);
 }
 
 /* Counts it, and says why in the words of `colod status`. */

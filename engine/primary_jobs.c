@@ -216,11 +216,12 @@ static void note_phases(struct primary_daemon *pd, struct capture *c)
 	struct epoch_times *t = &c->arena->times;
 	struct guest_phases p = { 0 };
 
-	/* They are told with the round that the guest suspends for. */
-	if (pd->ops->phases && c->run.state != EPOCH_AHEAD)
+	if (pd->ops->phases)
 		pd->ops->phases(pd->source, &p);
 	c->asked = p.asked;
-	c->hypercalls = p.hypercalls;
+	c->run.hypercalls += p.hypercalls;
+	if (c->run.state == EPOCH_AHEAD)
+		return; /* the others are of the suspend before */
 	t->devices_us = p.devices_us;
 	t->reset_us = p.reset_us;
 	t->channels_us = p.channels_us;
@@ -263,7 +264,7 @@ static void capture_seen(struct primary_daemon *pd, const struct capture *c)
 	pd->seen.times = e->times;
 	pd->seen.times.ahead_us = c->run.ahead_us;
 	pd->seen.asked = c->asked;
-	pd->seen.hypercalls = c->hypercalls;
+	pd->seen.hypercalls = c->run.hypercalls;
 	pd->seen.dirty_pages = c->run.pages;
 	pd->seen.pauses++;
 	pd->seen.pause_sum_us += paused_us;
@@ -405,12 +406,15 @@ static void encode_done(void *arg)
 	struct primary_daemon *pd = en->pd;
 	struct epoch_run *r = primary_epoch(&pd->machine, en->epoch);
 
-	if (r)
+	if (r) {
 		r->bytes += en->sent_bytes;
+		r->encode_us += en->arena->times.encode_us;
+	}
 	pd->seen.sent_bytes += en->sent_bytes;
 	pd->seen.counts = en->counts;
 	pd->seen.shadow_bytes = en->shadow_bytes;
-	pd->seen.times.encode_us = en->arena->times.encode_us;
+	if (r && !en->arena->partial)
+		pd->seen.times.encode_us = r->encode_us;
 	epoch_log_encoded(pd->epoch_log,
 			  (struct epoch_id){ en->epoch, en->generation },
 			  en->arena, en->sent_bytes, en->done_us);

@@ -89,6 +89,12 @@ static uint64_t arena_pages(const struct primary_daemon *pd)
 		       (limit - fixed_bytes(pd)) / 2 / arenas_bytes(pd, 1));
 }
 
+/* Of each gfn that the guest may have, whatever is sent. */
+static uint64_t shadow_index_bytes(const struct primary_daemon *pd)
+{
+	return (pd->guest.max_gfn + 1) * sizeof(uint32_t) + SHADOW_STEPS_BYTES;
+}
+
 static uint64_t shadow_bound(const struct primary_daemon *pd, uint64_t pages)
 {
 	uint64_t bytes = at_most(pd->d.set->shadow_mib << 20,
@@ -100,9 +106,9 @@ static uint64_t shadow_bound(const struct primary_daemon *pd, uint64_t pages)
 	if (!left)
 		return bytes;
 	left -= fixed_bytes(pd) + arenas_bytes(pd, pages);
-	if (left < SHADOW_STEPS_BYTES)
+	if (left < shadow_index_bytes(pd))
 		return 0;
-	left = (left - SHADOW_STEPS_BYTES) /
+	left = (left - shadow_index_bytes(pd)) /
 	       (WIRE_PAGE_BYTES + SHADOW_EXTRA_BYTES) * WIRE_PAGE_BYTES;
 	return at_most(bytes, left);
 }
@@ -136,6 +142,8 @@ int primary_daemon_memory(struct primary_daemon *pd)
 		return err;
 	pd->taken_bytes = fixed_bytes(pd) + arenas_bytes(pd, pages);
 	pd->shadow_bytes = shadow_bound(pd, pages);
+	if (pd->shadow_bytes)
+		pd->taken_bytes += shadow_index_bytes(pd) - SHADOW_STEPS_BYTES;
 	pd->pool = frame_pool_new(POOL_FRAMES);
 	pd->epoch_encoder = epoch_encoder_new((int)pd->d.set->compress);
 	if (pd->pool && pd->epoch_encoder)

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 
 /*
@@ -40,8 +41,9 @@ static void set_options(int fd)
 /* TCP paces itself, with any qdisc: socket(7), tcp(7) know nothing of it. */
 static void set_max_rate(int fd, uint64_t bytes_per_s)
 {
-	setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s,
-		   sizeof(bytes_per_s));
+	if (setsockopt(fd, SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s,
+		       sizeof(bytes_per_s)))
+		log_warn("what is sent is not limited: %s", strerror(errno));
 }
 
 /* Numeric; an IPv4 address that came in on an IPv6 socket without "::ffff:". */

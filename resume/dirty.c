@@ -40,18 +40,26 @@ void dirty_reset(struct dirty *d)
 	memset(d->carry, 0, d->words * 8);
 	memset(d->ahead, 0, d->words * 8);
 	memset(d->apart, 0, d->words * 8);
-	d->captured = false;
-	d->apart_pages = d->again = 0;
+	d->captured = d->over = false;
+	d->pages = d->apart_pages = d->again = 0;
 	d->next_word = 0;
 }
 
-/* Puts one word's pages; returns the bits for which there was no room. */
-static uint64_t put_word(struct epoch *e, size_t w, uint64_t dirty,
-			 dirty_put_fn *put, void *arg)
+/*
+ * Puts one word's pages; returns the bits for which there was no room.  A bit
+ * may be no page at all, and one that is in `e` already takes no more of it.
+ */
+static uint64_t put_word(struct dirty *d, struct epoch *e, size_t w,
+			 uint64_t dirty, dirty_put_fn *put, void *arg)
 {
-	for (; dirty; dirty &= dirty - 1)
-		if (!put(arg, e, w * 64 + (uint64_t)__builtin_ctzll(dirty)))
+	for (; dirty; dirty &= dirty - 1) {
+		unsigned int bit = (unsigned int)__builtin_ctzll(dirty);
+		size_t count = e->page_count;
+
+		if (!put(arg, e, w * 64 + bit))
 			break;
+		d->again += e->page_count > count && d->apart[w] >> bit & 1;
+	}
 	return dirty;
 }
 
@@ -69,13 +77,11 @@ static bool put_all(struct dirty *d, struct epoch *e, uint64_t *where,
 	for (size_t i = 0; i < d->words; i++) {
 		dirty = d->bits[w] | d->carry[w];
 		if (dirty) {
-			left = put_word(e, w, dirty, put, arg);
+			left = put_word(d, e, w, dirty, put, arg);
 			d->bits[w] = 0;
 			d->carry[w] = left;
 			dirty &= ~left;
 			*count += (size_t)__builtin_popcountll(dirty);
-			d->again += (size_t)__builtin_popcountll(
-				dirty & ~where[w] & d->apart[w]);
 			where[w] |= dirty;
 			if (left && full == d->words)
 				full = w;
@@ -98,25 +104,30 @@ static void settle(struct dirty *d)
 		if (!d->captured)
 			d->carry[w] |= d->ahead[w];
 		d->ahead[w] = 0;
-		if (d->captured)
+		if (d->over)
 			d->apart[w] = 0;
 	}
-	if (d->captured)
+	if (d->over)
 		d->apart_pages = 0;
-	d->captured = false;
+	d->captured = d->over = false;
 	d->again = 0;
 }
 
-/*
- * A tenth of a millisecond of copying, and as much of encoding where they are
- * sent ahead, against one more look for what is written.
- */
-enum { WORTH_PAGES = 256 };
+enum {
+	/*
+	 * A tenth of a millisecond of copying, and as much of encoding where
+	 * they are sent ahead, against one more look for what is written.
+	 */
+	WORTH_PAGES = 256,
+	/* So many take milliseconds to be encoded, and the guest runs on. */
+	WORTH_AGAIN = 4096,
+};
 
 bool dirty_worth(const struct dirty *d)
 {
-	return (d->captured || d->apart_pages) &&
-	       (d->last >= WORTH_PAGES || fault_at(FAULT_AHEAD));
+	if (!d->captured && d->apart_pages)
+		return d->apart_pages >= WORTH_AGAIN;
+	return d->captured && (d->last >= WORTH_PAGES || fault_at(FAULT_AHEAD));
 }
 
 size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, bool apart,
@@ -146,5 +157,10 @@ void dirty_copy(struct dirty *d, struct epoch *e, dirty_put_fn *put, void *arg)
 void dirty_captured(struct dirty *d, const struct epoch *e)
 {
 	d->captured = true;
-	d->last = d->apart_pages + e->page_count - e->again_count;
+	d->over = !e->partial;
+	d->pages += e->page_count - e->again_count;
+	if (!d->over)
+		return;
+	d->last = d->apart_pages + d->pages;
+	d->pages = 0;
 }

@@ -24,9 +24,11 @@ struct dirty {
 	uint64_t *carry; /* written, and in no epoch */
 	uint64_t *ahead; /* copied into one that is not captured */
 	uint64_t *apart; /* in an earlier round of that epoch */
-	bool captured;	 /* it has been: neither means anything any more */
+	bool captured;	 /* it has been: `ahead` means nothing any more */
+	bool over;	 /* all rounds have: nor does `apart` */
+	size_t pages;	 /* of its captures so far */
 	size_t apart_pages;
-	size_t again; /* pages of `ahead` that are in `apart` too */
+	size_t again; /* of the arena's, those that are in `apart` too */
 	bool own_bits;
 	size_t next_word; /* where the next copy begins */
 	size_t last;	  /* pages of the last epoch */
@@ -43,7 +45,8 @@ typedef bool dirty_put_fn(void *arg, struct epoch *e, uint64_t gfn);
 
 /*
  * Whether pages are worth being copied ahead: the last epoch had many, and was
- * captured, for else those that were copied ahead of it come once more.
+ * captured, for else those that were copied ahead of it come once more; or so
+ * many have gone ahead in this one that the guest has written more meanwhile.
  */
 bool dirty_worth(const struct dirty *d);
 /*

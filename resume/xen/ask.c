@@ -127,8 +127,7 @@ static int ask_by_event(struct guest_source *s)
 
 	if (rc < 0)
 		return rc;
-	s->host->hypercalls++;
-	if (xenevtchn_notify(s->evtchn, (evtchn_port_t)s->request.local_port))
+	if (xenevtchn_notify(xen_port(s), (evtchn_port_t)s->request.local_port))
 		return -errno;
 	s->signalled = true;
 	return 0;

@@ -192,6 +192,7 @@ int xen_source_track(struct guest_source *s, struct guest_error *err)
 	dirty_reset(&s->dirty);
 	s->proven = false;
 	s->stale = false;
+	s->hypercalls_told = s->host->hypercalls; /* those of an image */
 	return 0;
 }
 
@@ -245,10 +246,10 @@ static int collect(struct guest_source *s)
 }
 
 /*
- * Once: what it saves is the copying of pages, and what it costs the guest is a
- * second fault at each that it goes on writing.  Not for a guest that is
- * resumed slowly: its devices take longer than its pages, and are waited for
- * before it is asked, so that what was copied would be old.
+ * Once a call: what it saves is the copying of pages, and what it costs the
+ * guest is one more fault at each that it goes on writing.  Not for a guest
+ * that is resumed slowly: its devices take longer than its pages, and are
+ * waited for before it is asked, so that what was copied would be old.
  */
 void xen_source_copy_ahead(struct guest_source *s, struct epoch *e, bool apart)
 {

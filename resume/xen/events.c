@@ -57,8 +57,7 @@ void xen_events_take(struct guest_source *s)
 		if (port != s->local_port)
 			continue;
 		s->told = true;
-		s->host->hypercalls++;
-		xenevtchn_unmask(s->evtchn, (evtchn_port_t)port);
+		xenevtchn_unmask(xen_port(s), (evtchn_port_t)port);
 	}
 }
 
@@ -75,7 +74,7 @@ void xen_watches_take(struct guest_source *s)
 
 static int bind_port(struct guest_source *s, int port)
 {
-	s->local_port = xenevtchn_bind_interdomain(s->evtchn, s->domid,
+	s->local_port = xenevtchn_bind_interdomain(xen_port(s), s->domid,
 						   (evtchn_port_t)port);
 	if (s->local_port < 0)
 		return -errno;
@@ -128,7 +127,7 @@ int xen_source_bind(struct guest_source *s)
 void xen_source_unbind(struct guest_source *s)
 {
 	if (s->local_port >= 0)
-		xenevtchn_unbind(s->evtchn, (evtchn_port_t)s->local_port);
+		xenevtchn_unbind(xen_port(s), (evtchn_port_t)s->local_port);
 	s->local_port = -1;
 	s->guest_port = -1;
 }

@@ -42,7 +42,7 @@ void xen_host_close(struct xen_host *h); /* NULL is fine */
  */
 libxl_ctx *xen_host_libxl(struct xen_host *h, struct guest_error *err);
 
-/* For one hypercall, which is counted; those of an image are not. */
+/* For one hypercall, which is counted. */
 static inline xc_interface *xen_call(struct xen_host *h)
 {
 	h->hypercalls++;

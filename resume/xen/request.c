@@ -106,7 +106,7 @@ void xen_request_drop(struct guest_source *s)
 	struct xen_request *r = &s->request;
 
 	if (r->local_port >= 0)
-		xenevtchn_unbind(s->evtchn, (evtchn_port_t)r->local_port);
+		xenevtchn_unbind(xen_port(s), (evtchn_port_t)r->local_port);
 	r->local_port = -1;
 	r->changed = true;
 }
@@ -135,7 +135,7 @@ static int bind_request(struct guest_source *s)
 	rc = check_port(s->host, s->domid, r->offered, false);
 	if (rc < 0)
 		return rc;
-	r->local_port = xenevtchn_bind_interdomain(s->evtchn, s->domid,
+	r->local_port = xenevtchn_bind_interdomain(xen_port(s), s->domid,
 						   (evtchn_port_t)r->offered);
 	return r->local_port < 0 ? -errno : 0;
 }

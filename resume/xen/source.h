@@ -136,6 +136,13 @@ struct guest_source {
 	int cancel_fd; /* eventfd, readable once cancelled */
 };
 
+/* For one hypercall about an event channel, which is counted. */
+static inline xenevtchn_handle *xen_port(struct guest_source *s)
+{
+	s->host->hypercalls++;
+	return s->evtchn;
+}
+
 /*
  * source.c.  Finds a domain and looks what it is, without a mark or an event
  * channel; with `free', that is all that may be done with it.

@@ -74,7 +74,7 @@ static void primary(struct world *w, const struct world *of)
 	since(&p->moved_us, now_us, ack_us);
 	until(&p->grace_until_us, now_us);
 	until(&p->late_until_us, now_us);
-	p->next_due_us = 0;
+	p->next_due_us = p->turn_us = 0;
 	for (i = 0; i < p->epoch_count; i++)
 		epoch(&p->epochs[i], now_us, ack_us);
 	memset(&p->epochs[i], 0, (WIRE_INFLIGHT_MAX - i) * sizeof(*p->epochs));

@@ -275,6 +275,7 @@ static const struct sim_config at_once = {
 	.inflight = 2,
 	.inflight_b = 2,
 	.cancel_is_late = true,
+	.ahead = true,
 	.heartbeat_us = 100 * MS,
 	.lost_after = 3,
 	.interval_us = 100 * MS,

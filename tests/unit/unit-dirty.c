@@ -278,28 +278,95 @@ static void worth_counts_what_went_ahead(void **state)
 	guest_free(g);
 }
 
-/* All of it in any order; captures fail, or never come. */
-static void any_order_keeps_all_pages(void **state)
+/* A small arena makes many rounds of an epoch, and no small epoch. */
+static void worth_counts_all_rounds(void **state)
 {
 	struct guest *g = guest_of(GFNS);
 
 	(void)state;
-	srandom(1);
-	for (int i = 0; i < 5000; i++) {
-		for (long n = random() % 20; n; n--)
+	g->e->page_count = 100;
+	for (int round = 0; round < 3; round++) {
+		g->e->partial = round < 2;
+		dirty_captured(&g->d, g->e);
+	}
+	assert_int_equal(g->d.last, 300);
+	assert_true(dirty_worth(&g->d));
+	dirty_captured(&g->d, g->e);
+	assert_int_equal(g->d.last, 100);
+	guest_free(g);
+}
+
+/* And, once more in the same epoch, so many that they took their time. */
+static void worth_of_a_second_time(void **state)
+{
+	struct guest *g = guest_of(GFNS);
+
+	(void)state;
+	dirty_captured(&g->d, g->e);
+	g->d.captured = false;
+	g->d.apart_pages = 4095;
+	assert_false(dirty_worth(&g->d));
+	g->d.apart_pages = 4096;
+	assert_true(dirty_worth(&g->d));
+	guest_free(g);
+}
+
+/* Frames that are not memory are in no round, though they are written. */
+static bool put_none(void *arg, struct epoch *e, uint64_t gfn)
+{
+	(void)arg;
+	(void)e;
+	(void)gfn;
+	return true;
+}
+
+static void what_is_not_memory_does_not_come_again(void **state)
+{
+	struct guest *g = guest_of(GFNS);
+
+	(void)state;
+	for (int round = 0; round < 2; round++) {
+		for (uint64_t gfn = 0; gfn < 10; gfn++)
+			guest_write(g, gfn);
+		collect(g);
+		if (!round)
+			dirty_copy_ahead(&g->d, g->e, true, put_none, g);
+		else
+			dirty_copy(&g->d, g->e, put_none, g);
+	}
+	assert_int_equal(g->e->page_count, 0);
+	assert_int_equal(g->e->again_count, 0);
+	guest_free(g);
+}
+
+/* All of it in any order; captures fail, or never come. */
+static void captures(struct guest *g)
+{
+	capture(g);
+	while (g->e->partial) {
+		epoch_clear(g->e);
+		guest_write(g, (uint64_t)random() % GFNS);
+		capture(g);
+	}
+	assert_same(g);
+}
+
+static void any_order(size_t room, int times)
+{
+	struct guest *g = guest_of(room);
+
+	for (int i = 0; i < times; i++) {
+		for (long n = random() % (long)(2 * room); n; n--)
 			guest_write(g, (uint64_t)random() % GFNS);
+		epoch_clear(g->e);
 		switch (random() % 5) {
 		case 0:
-			epoch_clear(g->e);
-			capture(g);
-			assert_same(g);
+			captures(g);
 			break;
 		case 1:
-			epoch_clear(g->e);
 			ahead(g);
 			break;
 		case 2:
-			epoch_clear(g->e);
 			send_ahead(g);
 			guest_write(g, (uint64_t)random() % GFNS);
 			while (random() % 2) { /* tried, and given up */
@@ -310,21 +377,27 @@ static void any_order_keeps_all_pages(void **state)
 			if (random() % 2)
 				ahead(g);
 			guest_write(g, (uint64_t)random() % GFNS);
-			capture(g);
-			assert_same(g);
+			captures(g);
 			break;
 		default:
-			epoch_clear(g->e);
 			ahead(g);
 			guest_write(g, (uint64_t)random() % GFNS);
 			ahead(g);
 			guest_write(g, (uint64_t)random() % GFNS);
-			capture(g);
-			assert_same(g);
+			captures(g);
 			break;
 		}
 	}
 	guest_free(g);
+}
+
+static void any_order_keeps_all_pages(void **state)
+{
+	(void)state;
+	srandom(1);
+	any_order(GFNS, 2000);
+	any_order(ROOM, 2000);
+	any_order(10, 5000);
 }
 
 int main(void)
@@ -338,6 +411,9 @@ int main(void)
 		cmocka_unit_test(a_full_epoch_leaves_the_rest_for_the_next),
 		cmocka_unit_test(worth_is_told_by_the_last_epoch),
 		cmocka_unit_test(worth_counts_what_went_ahead),
+		cmocka_unit_test(worth_counts_all_rounds),
+		cmocka_unit_test(worth_of_a_second_time),
+		cmocka_unit_test(what_is_not_memory_does_not_come_again),
 		cmocka_unit_test(any_order_keeps_all_pages),
 	};
 

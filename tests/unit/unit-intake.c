@@ -241,6 +241,12 @@ static int setup(void **state)
 	return setup_with(state, true, 0);
 }
 
+/* Three eighths for each of two epochs, a quarter for what waits in front. */
+static int setup_limited(void **state)
+{
+	return setup_with(state, true, UINT64_C(16) << 20);
+}
+
 static int setup_whole(void **state)
 {
 	return setup_with(state, false, 0);
@@ -387,6 +393,36 @@ static void test_pause_bounds_the_queue(void **state)
 	assert_int_equal(r->resumes, 1);
 	assert_true(r->movings > 50); /* the peer was not silent, we were */
 	assert_int_equal(store_page_count(r->stores[2]), BIG_PAGES);
+}
+
+static void test_a_limit_bounds_epochs_and_the_queue(void **state)
+{
+	struct rig *r = *state;
+	size_t i, paused_at = 0, queued = 0;
+	unsigned int pauses;
+
+	r->peer.shadow_bytes = 0;
+	put_epoch(r, 1, 1400);
+	put_epoch(r, 2, 1);
+	expect_stored(r, 2);
+	/* Both stores are in use: it waits. */
+	pauses = r->pauses;
+	encode(r, 3, 1700);
+	for (i = 0; i < r->frame_count; i++) {
+		put(r, r->frames[i]);
+		queued += r->frames[i]->length;
+		if (r->pauses > pauses && !paused_at)
+			paused_at = queued;
+	}
+	assert_true(paused_at > 4u << 20);
+	assert_true(paused_at <= (4u << 20) + WIRE_PAYLOAD_MAX);
+	give_back(r, 0);
+	r->wanted = 3;
+	loop_until(r->loop, enough, r);
+	assert_int_equal(r->err, -E2BIG);
+	assert_int_equal(r->err_epoch, 3);
+	assert_non_null(strstr(r->why, "--memory-limit"));
+	assert_int_equal(r->resumes, pauses + 1);
 }
 
 /* --- malformed frames --------------------------------------------------- */
@@ -599,6 +635,8 @@ static void test_close_inside_an_epoch(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define TEST_WHOLE(f) cmocka_unit_test_setup_teardown(f, setup_whole, teardown)
+#define TEST_LIMITED(f) \
+	cmocka_unit_test_setup_teardown(f, setup_limited, teardown)
 
 int main(void)
 {
@@ -608,6 +646,7 @@ int main(void)
 		TEST(test_one_is_filled_while_one_is_applied),
 		TEST(test_payload_is_copied),
 		TEST(test_pause_bounds_the_queue),
+		TEST_LIMITED(test_a_limit_bounds_epochs_and_the_queue),
 		TEST(test_wrong_checksum),
 		TEST(test_changed_page),
 		TEST(test_missing_frame),
