@@ -149,8 +149,7 @@ static int choice(const char *words, const char *word)
 	return -EINVAL;
 }
 
-/* Of a whole number that ends at *end; false where it is none of this option's.
- */
+/* A whole number that ends at *end; false where it is none of the option's. */
 static bool number(const struct option_spec *o, const char *value,
 		   const char **end, uint64_t *out)
 {

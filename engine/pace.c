@@ -5,6 +5,8 @@
 
 #include <stdbool.h>
 
+#include "base/bounds.h"
+
 enum {
 	/* A new epoch counts one in this many of the mean. */
 	MEAN_OF = 4,
@@ -14,8 +16,7 @@ enum {
 	 */
 	IDLE_PAGES = 256,
 	IDLE_PAGES_A_SECOND = 1000,
-	/* Longer by a quarter at most: one odd epoch is not a change of load.
-	 */
+	/* By a part of itself at most: one odd epoch is no change of load. */
 	LONGER_BY = 4,
 };
 
@@ -28,16 +29,6 @@ static const char *const rules[] = {
 const char *pace_rule_text(enum pace_rule rule)
 {
 	return rules[rule];
-}
-
-static uint64_t at_most(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
-static uint64_t at_least(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
 }
 
 /* 0 where b is; the most there is where it would be more. */

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/bounds.h"
+
 enum {
 	POOL_FRAMES = 32,
 	/* Less than a megabyte of pages, and an epoch would be all rounds. */
@@ -29,11 +31,6 @@ enum {
 static uint64_t all_pages(const struct primary_daemon *pd)
 {
 	return pd->guest.ram_bytes / WIRE_PAGE_BYTES + 256;
-}
-
-static uint64_t at_most(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 /*

@@ -31,8 +31,7 @@
 enum {
 	SLOTS_FIRST = 1024,
 	LINE_BYTES = 64,
-	/* Of a slot: deltas, each shorter than a page, and a page behind them.
-	 */
+	/* Of a slot: deltas, each shorter than a page, and then a page. */
 	SLOT_MAX = (WIRE_DELTAS_MAX + 1) * WIRE_PAGE_BYTES,
 	/* shared_info, vcpu_info, xenstore, console and the like, and room. */
 	SLACK_PAGES = 256,
