@@ -6,11 +6,12 @@
  *
  * Fills MIB of memory with pages that prove themselves, rewrites them at the
  * given rate, verifies them all again and again, turn by turn, and prints a
- * line every 25 turns.  A page carries its own number, the version of its last
- * write and of each of its eight parts; every other word follows from these.  A
- * table elsewhere knows the last version of each page and a third place the sum
- * of that table: a page that is stale, torn, or of another page does not match,
- * and neither does a set of pages that went stale together with the table.
+ * line every 25 turns, or as many as $check_report says.  A page carries its
+ * own number, the version of its last write and of each of its eight parts;
+ * every other word follows from these.  A table elsewhere knows the last version
+ * of each page and a third place the sum of that table: a page that is stale,
+ * torn, or of another page does not match, and neither does a set of pages that
+ * went stale together with the table.
  *
  * Pauses are gaps between two turns of the loop longer than two and a half
  * turns, each printed once.  Time is CLOCK_BOOTTIME: the one monotonic clock of
@@ -409,6 +410,10 @@ static void *memory(size_t bytes, int kind)
 static void loop(struct check *c, uint64_t rate, uint64_t turn_us)
 {
 	struct pauses p = { .least_us = turn_us * 5 / 2 };
+	const char *report_turns = getenv("check_report");
+	uint64_t line_us =
+		turn_us * (report_turns ? strtoull(report_turns, NULL, 10)
+					: REPORT_TURNS);
 	uint64_t owed_us = 0, reported_us = 0;
 
 	p.last_stopped_us = stopped_us(0, &p.last_us);
@@ -421,7 +426,7 @@ static void loop(struct check *c, uint64_t rate, uint64_t turn_us)
 		owed_us -= owed_us * rate / 1000000 * 1000000 / rate;
 		verify_some(c);
 		obey();
-		if (p.last_us - reported_us >= REPORT_TURNS * turn_us) {
+		if (p.last_us - reported_us >= line_us) {
 			report(c, &p);
 			reported_us = p.last_us;
 		}

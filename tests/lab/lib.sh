@@ -322,9 +322,13 @@ guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
 
 # Without Xen's platform device: its disk and network card stay emulated.
 lab_unplugged() { [ "$lab_type" = pure ] || [ "$lab_type" = half ]; }
-# A block to an emulated disk takes a second, word by word, and the witness waits
-# for one in each round over its memory.
+# One that knows nothing of Xen has an emulated serial line for a console.
+lab_serial() { [ "$lab_type" = pure ]; }
+# A line of the witness takes two seconds there, character by character, and a block
+# to an emulated disk one: else it would do nothing else.
+check_report=25
 ! lab_unplugged || check_mib=2
+! lab_serial || check_report=200
 
 guest_config() {
 	local target=/guest/disk.img words kernel=vmlinux type=$lab_type vif disk
@@ -335,11 +339,13 @@ guest_config() {
 	hvm) kernel=vmlinuz ;;
 	pure | half)
 		kernel=vmlinuz type=hvm
-		words="console=ttyS0 tty=ttyS0 quiet loglevel=2"
-		[ "$lab_type" = half ] || words+=" nopv"
+		! lab_serial ||
+			words="console=ttyS0 tty=ttyS0 quiet loglevel=2 nopv"
 		;;
 	esac
 	words+=" check_mib=$check_mib check_rate=$check_rate check_turn=$check_turn"
+	words+=" check_report=$check_report"
+	! lab_unplugged || words+=" emulated=$([ -n "$guest_disk" ] && echo sda || echo none)"
 	# The second cure of netfront's lost memory needs this (colod(8)).
 	words+=" grant_table.free_per_iteration=0 $guest_words"
 	[ "$guest_disk" != shared ] || target=/dev/vda
@@ -377,12 +383,12 @@ guest_config() {
 
 # Where a guest's console is, below its folder in xenstore.
 guest_tty() {
-	lab_unplugged && echo serial/0/tty || echo console/tty
+	lab_serial && echo serial/0/tty || echo console/tty
 }
 
 # xenconsoled does not write what an emulated serial line says.
 guest_listen() {	# host, domain
-	! lab_unplugged || on "$1" "cat \
+	! lab_serial || on "$1" "cat \
 		\$(xenstore-read /local/domain/\$(xl domid $2)/$(guest_tty)) \
 		>>/var/log/xen/console/guest-guest.log 2>/dev/null </dev/null &"
 }
