@@ -61,12 +61,16 @@ static void tell(struct embedded_process *p)
 /* From a stop of all parties to the first instruction. */
 static void boot_again(struct embedded_process *p, uint32_t from)
 {
+	struct guest_error err = { { 0 } };
+
 	p->suspend_asked = false;
 	p->late_at_us = 0;
 	p->shutdown = 0;
 	tracked_order(&p->tracked, TRACKED_DISARM);
 	memset(p->memory, 0, p->ram_bytes);
-	vcpus_boot(p);
+	if (vcpus_boot(p, &err) < 0)
+		log_warn("%s: boots with nothing to do: %s",
+			 p->control->spec.name, err.text);
 	/* Whoever waited for a suspend has no use for one of the new guest. */
 	atomic_fetch_and(&p->control->state, (uint32_t)~EMBEDDED_WANTED);
 	if (embedded_resume(p->control, from, 0))

@@ -34,7 +34,7 @@
 #include "resume/holder.h"
 
 #define EMBEDDED_TWIN_SUFFIX "--standby"
-#define EMBEDDED_MAGIC UINT64_C(0x3144424d45444c43)
+#define EMBEDDED_MAGIC UINT64_C(0x3244424d45444c43)
 
 enum embedded_state {
 	EMBEDDED_STATE_RUNNING = 1,

@@ -2,11 +2,12 @@
 /*
  * The workload that writes memory at a given rate, as programs do: a step
  * writes one page, changing a few words of it near each other's values, and
- * now and then all of it by random bytes.
+ * now and then all of it, by random bytes or by zeros.
  *
  * Each vCPU has its own share of the pages behind the rings.  Word 0 of a page
- * counts its writes; register 0 is the random state, register 1 counts the
- * steps, register 2 is the place of the sequential pattern.
+ * counts its writes, but for those by zeros; register 0 is the random state,
+ * register 1 counts the steps, register 2 is the place of the sequential
+ * pattern.
  */
 #include "config.h"
 
@@ -59,6 +60,19 @@ static uint64_t choose(struct workload_view *v, uint64_t pages)
 	return next(&v->reg[0]) % pages;
 }
 
+static void fill(struct workload_view *v, uint64_t *words)
+{
+	uint32_t i;
+
+	if (v->spec->fill == EMBEDDED_FILL_ZERO) {
+		memset(words, 0, WIRE_PAGE_BYTES);
+		return;
+	}
+	words[0]++;
+	for (i = 1; i < WORDS; i++)
+		words[i] = next(&v->reg[0]);
+}
+
 static bool dirty_step(struct workload_view *v)
 {
 	uint64_t share = (v->bytes / WIRE_PAGE_BYTES - EMBEDDED_DATA_PAGE) /
@@ -69,16 +83,15 @@ static bool dirty_step(struct workload_view *v)
 	uint64_t r;
 
 	if (next(&v->reg[0]) % 100 < v->spec->whole) {
-		for (i = 1; i < WORDS; i++)
-			words[i] = next(&v->reg[0]);
+		fill(v, words);
 	} else {
 		/* Fields of a record: a run of words, small changes. */
 		r = next(&v->reg[0]);
 		for (i = 0; i < n; i++)
 			words[1 + (r % (WORDS - 1) + i) % (WORDS - 1)] +=
 				1 + (r >> 32) % 1000;
+		words[0]++;
 	}
-	words[0]++;
 	v->reg[1]++;
 	return true;
 }

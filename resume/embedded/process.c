@@ -32,6 +32,7 @@
 static const struct workload *const workloads[EMBEDDED_WORKLOAD_COUNT] = {
 	[EMBEDDED_LEDGER] = &workload_ledger,
 	[EMBEDDED_DIRTY] = &workload_dirty,
+	[EMBEDDED_REPLAY] = &workload_replay,
 };
 
 static int map_new(const char *name, size_t bytes, int *fd, void **at)
@@ -161,8 +162,9 @@ static int make(struct embedded_process *p, const struct process_request *r,
 	if (rc < 0)
 		return rc;
 	if (!r->standby)
-		vcpus_boot(p);
-	rc = p->backend ? backend_start(p) : 0;
+		rc = vcpus_boot(p, err);
+	if (rc == 0 && p->backend)
+		rc = backend_start(p);
 	if (rc == 0)
 		rc = vcpus_start(p);
 	stopped.fd = p->agent_fd;

@@ -80,8 +80,12 @@ int embedded_process(const struct process_request *r);
 
 /* vcpu.c */
 int vcpus_start(struct embedded_process *p);
-/* Registers and memory as after a boot; all parties stand still. */
-void vcpus_boot(struct embedded_process *p);
+/*
+ * Registers and memory as after a boot; all parties stand still.  Where what
+ * the workload loads is not to be had: one line in *err, and a guest that boots
+ * without it.
+ */
+int vcpus_boot(struct embedded_process *p, struct guest_error *err);
 /* For a party that has seen `stop`: stands still until a resume. */
 void party_park(struct embedded_process *p);
 /* The agent: asks all parties to stop and reach `state`. */

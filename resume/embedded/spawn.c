@@ -113,6 +113,19 @@ static void uuid_text(const uint8_t uuid[16], char text[33])
 		snprintf(text + 2 * i, 3, "%02x", uuid[i]);
 }
 
+/* The guest's own words; a twin has no file, whatever was announced. */
+static void put_words(const struct embedded_spec *spec, bool standby,
+		      char words[EMBEDDED_SPEC_MAX])
+{
+	size_t n;
+
+	embedded_spec_format(spec, words);
+	n = strlen(words);
+	if (!standby && spec->file[0])
+		snprintf(words + n, EMBEDDED_SPEC_MAX - n, ",file=%s",
+			 spec->file);
+}
+
 int embedded_spawn(const char *run_dir, const struct embedded_spec *spec,
 		   const uint8_t uuid[16], bool standby,
 		   struct guest_error *err)
@@ -139,7 +152,7 @@ int embedded_spawn(const char *run_dir, const struct embedded_spec *spec,
 	}
 	strcpy(dir, run_dir);
 	uuid_text(uuid, id);
-	embedded_spec_format(spec, words);
+	put_words(spec, standby, words);
 	log_path(run_dir, spec->name, standby, log);
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return -errno;

@@ -16,15 +16,29 @@
 #define X(name, word) word,
 static const char *const workloads[] = { EMBEDDED_WORKLOADS(X) NULL };
 static const char *const patterns[] = { EMBEDDED_PATTERNS(X) NULL };
+static const char *const fills[] = { EMBEDDED_FILLS(X) NULL };
 static const char *const channels[] = { EMBEDDED_CHANNELS(X) NULL };
 static const char *const manners[] = { EMBEDDED_MANNERS(X) NULL };
 static const char *const trackers[] = { EMBEDDED_TRACKERS(X) NULL };
 #undef X
 static const char *const gates[] = { "off", "on", NULL };
 
-enum { OF_LEDGER = 1, OF_DIRTY = 2, OF_ALL = 3, AT_RUN_TIME = 4 };
+enum {
+	OF_LEDGER = 1 << EMBEDDED_LEDGER,
+	OF_DIRTY = 1 << EMBEDDED_DIRTY,
+	OF_REPLAY = 1 << EMBEDDED_REPLAY,
+	OF_ALL = OF_LEDGER | OF_DIRTY | OF_REPLAY,
+	AT_RUN_TIME = 1 << EMBEDDED_WORKLOAD_COUNT,
+};
 
-enum key_type { KEY_NAME, KEY_ADDRESS, KEY_SIZE, KEY_NUMBER, KEY_WORD };
+enum key_type {
+	KEY_NAME,
+	KEY_ADDRESS,
+	KEY_SIZE,
+	KEY_NUMBER,
+	KEY_WORD,
+	KEY_FILE,
+};
 
 static const struct key {
 	const char *name;
@@ -43,10 +57,13 @@ static const struct key {
 	{ "port", KEY_NUMBER, OF_LEDGER, AT(port), 1, 65535, NULL },
 	{ "address", KEY_ADDRESS, OF_LEDGER, AT(address), 0, 0, NULL },
 	{ "gate", KEY_WORD, OF_LEDGER, AT(gate), 0, 0, gates },
-	{ "rate", KEY_NUMBER, OF_DIRTY, AT(rate), 0, 100000000, NULL },
+	{ "rate", KEY_NUMBER, OF_DIRTY | OF_REPLAY, AT(rate), 0, 100000000,
+	  NULL },
 	{ "pattern", KEY_WORD, OF_DIRTY, AT(pattern), 0, 0, patterns },
 	{ "words", KEY_NUMBER, OF_DIRTY, AT(words), 1, 512, NULL },
 	{ "whole", KEY_NUMBER, OF_DIRTY, AT(whole), 0, 100, NULL },
+	{ "fill", KEY_WORD, OF_DIRTY, AT(fill), 0, 0, fills },
+	{ "file", KEY_FILE, OF_REPLAY, AT(file), 0, 0, NULL },
 	{ "channel", KEY_WORD, OF_ALL, AT(channel), 0, 0, channels },
 	{ "suspend", KEY_WORD, OF_ALL | AT_RUN_TIME, AT(suspend), 0, 0,
 	  manners },
@@ -168,6 +185,12 @@ static bool set_value(struct embedded_spec *s, const struct key *k,
 		else
 			*(uint32_t *)(void *)at = (uint32_t)i;
 		return true;
+	case KEY_FILE:
+		/* The guest's process need not be where this one is. */
+		if (value[0] != '/' || strlen(value) > EMBEDDED_FILE_MAX)
+			return false;
+		strcpy(at, value);
+		return true;
 	}
 	return false;
 }
@@ -191,13 +214,15 @@ static int set_word(struct embedded_spec *s, const char *word, unsigned int of,
 				k->type == KEY_SIZE
 					? ": a size such as 64M or 1G, from 1M"
 					  " to 256G"
-					: "");
+				: k->type == KEY_FILE ? ": a path from / on"
+						      : "");
 		return -EINVAL;
 	}
 	guest_error_set(err, "%s guest has no '%.*s'%s",
-			of & OF_LEDGER	? "a ledger"
-			: of & OF_DIRTY ? "a dirty"
-					: "a running",
+			of & OF_LEDGER	 ? "a ledger"
+			: of & OF_DIRTY	 ? "a dirty"
+			: of & OF_REPLAY ? "a replay"
+					 : "a running",
 			(int)(n < 40 ? n : 40), word,
 			of & AT_RUN_TIME ? " that could be changed" : "");
 	return -EINVAL;
@@ -222,6 +247,8 @@ static void defaults(struct embedded_spec *s)
 		return;
 	s->mem_bytes = UINT64_C(256) << 20;
 	s->rate = 20000;
+	if (s->workload == EMBEDDED_REPLAY)
+		return;
 	s->words = 8;
 	s->whole = 5;
 }
@@ -243,17 +270,14 @@ int embedded_spec_parse(const char *words, struct embedded_spec *s,
 	if (workload < 0) {
 		guest_error_set(err,
 				"'%.40s' is neither a guest that runs here nor"
-				" a workload (ledger, dirty)",
+				" a workload (ledger, dirty, replay)",
 				word);
 		return -EINVAL;
 	}
 	s->workload = (uint32_t)workload;
 	defaults(s);
 	while (!rc && (word = strsep(&rest, ",")))
-		rc = set_word(s, word,
-			      workload == EMBEDDED_LEDGER ? OF_LEDGER
-							  : OF_DIRTY,
-			      err);
+		rc = set_word(s, word, 1U << workload, err);
 	return rc;
 }
 
@@ -266,16 +290,25 @@ void embedded_spec_format(const struct embedded_spec *s,
 			 workloads[s->workload], s->name, s->mem_bytes >> 10,
 			 channels[s->channel], manners[s->suspend], s->late_ms,
 			 trackers[s->tracker]);
+	size_t room = EMBEDDED_SPEC_MAX - (size_t)n;
 
-	if (s->workload == EMBEDDED_LEDGER)
-		snprintf(text + n, EMBEDDED_SPEC_MAX - (size_t)n,
-			 ",address=%s,port=%u,gate=%s", s->address, s->port,
-			 gates[s->gate]);
-	else
-		snprintf(text + n, EMBEDDED_SPEC_MAX - (size_t)n,
-			 ",vcpus=%u,rate=%u,pattern=%s,words=%u,whole=%u",
+	text += n;
+	switch (s->workload) {
+	case EMBEDDED_LEDGER:
+		snprintf(text, room, ",address=%s,port=%u,gate=%s", s->address,
+			 s->port, gates[s->gate]);
+		break;
+	case EMBEDDED_REPLAY:
+		snprintf(text, room, ",rate=%u", s->rate);
+		break;
+	default:
+		/* Without the last one a peer of before may have the twin. */
+		snprintf(text, room,
+			 ",vcpus=%u,rate=%u,pattern=%s,words=%u,whole=%u%s%s",
 			 s->vcpus, s->rate, patterns[s->pattern], s->words,
-			 s->whole);
+			 s->whole, s->fill ? ",fill=" : "",
+			 s->fill ? fills[s->fill] : "");
+	}
 }
 
 int embedded_name(const char *words, char name[WIRE_NAME_MAX + 1],

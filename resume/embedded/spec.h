@@ -18,12 +18,15 @@ enum {
 	EMBEDDED_NAME_MAX = 48, /* so that the sockets' paths stay short */
 	EMBEDDED_SPEC_MAX = 1024,
 	EMBEDDED_VCPUS_MAX = 16,
+	EMBEDDED_FILE_MAX = 255,
 };
 
 /* Each list: the enum's end, the word. */
-#define EMBEDDED_WORKLOADS(X) X(LEDGER, "ledger") X(DIRTY, "dirty")
+#define EMBEDDED_WORKLOADS(X) \
+	X(LEDGER, "ledger") X(DIRTY, "dirty") X(REPLAY, "replay")
 #define EMBEDDED_PATTERNS(X) \
 	X(RANDOM, "random") X(HOT, "hot") X(SEQUENTIAL, "sequential")
+#define EMBEDDED_FILLS(X) X(RANDOM, "random") X(ZERO, "zero")
 #define EMBEDDED_CHANNELS(X) X(EVTCHN, "evtchn") X(XENSTORE, "xenstore")
 #define EMBEDDED_MANNERS(X) \
 	X(OK, "ok") X(IGNORE, "ignore") X(ACK, "ack") X(LATE, "late")
@@ -37,6 +40,10 @@ enum embedded_workload { EMBEDDED_WORKLOADS(X) EMBEDDED_WORKLOAD_COUNT };
 #undef X
 #define X(name, word) EMBEDDED_PATTERN_##name,
 enum embedded_pattern { EMBEDDED_PATTERNS(X) EMBEDDED_PATTERN_COUNT };
+#undef X
+/* What a page is replaced by. */
+#define X(name, word) EMBEDDED_FILL_##name,
+enum embedded_fill { EMBEDDED_FILLS(X) EMBEDDED_FILL_COUNT };
 #undef X
 /* Which way a suspend is asked for: the fast one, or control/shutdown. */
 #define X(name, word) EMBEDDED_CHANNEL_##name,
@@ -67,11 +74,15 @@ struct embedded_spec {
 	char address[48];
 	uint32_t port;
 	bool gate; /* false for tests only: replies are not held back */
+	/* dirty, replay */
+	uint32_t rate; /* pages a second */
 	/* dirty */
-	uint32_t rate;	  /* pages a second */
 	uint32_t pattern; /* enum embedded_pattern */
 	uint32_t words;	  /* changed 64-bit words in a page */
 	uint32_t whole;	  /* per cent of the writes that replace the page */
+	uint32_t fill;	  /* enum embedded_fill */
+	/* replay: of the host where the guest was started, "" anywhere else */
+	char file[EMBEDDED_FILE_MAX + 1];
 };
 
 /* -EINVAL with one line in *err. */
@@ -80,7 +91,10 @@ int embedded_spec_parse(const char *words, struct embedded_spec *s,
 /* One "KEY=VALUE" of those that may change while the guest runs. */
 int embedded_spec_change(struct embedded_spec *s, const char *word,
 			 struct guest_error *err);
-/* All of it, in words that parse to the same. */
+/*
+ * In words that parse to the same, as they cross the wire: all of it but the
+ * file, which means nothing on another host.
+ */
 void embedded_spec_format(const struct embedded_spec *s,
 			  char text[EMBEDDED_SPEC_MAX]);
 /* Letters, digits, '.', '_' and '-', not the first, and not a twin's name. */

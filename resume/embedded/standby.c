@@ -58,7 +58,8 @@ static int read_spec(const struct guest_description *d,
 
 	if (strlen(d->config) == d->config_length)
 		rc = embedded_spec_parse(d->config, spec, &why);
-	if (rc == 0 && !strcmp(spec->name, d->name) &&
+	/* A path of another host's choice is not opened here. */
+	if (rc == 0 && !spec->file[0] && !strcmp(spec->name, d->name) &&
 	    spec->mem_bytes == d->ram_bytes &&
 	    d->max_gfn == d->ram_bytes / WIRE_PAGE_BYTES - 1)
 		return 0;

@@ -169,9 +169,17 @@ static struct workload_view view_of(struct embedded_process *p, unsigned int i)
 	};
 }
 
-void vcpus_boot(struct embedded_process *p)
+static int load(struct embedded_process *p, struct guest_error *err)
+{
+	struct workload_view v = view_of(p, 0);
+
+	return p->workload->load ? p->workload->load(&v, err) : 0;
+}
+
+int vcpus_boot(struct embedded_process *p, struct guest_error *err)
 {
 	struct embedded_header *h = (void *)p->memory;
+	int rc = load(p, err);
 
 	h->magic = EMBEDDED_MEMORY_MAGIC;
 	h->bytes = p->ram_bytes;
@@ -182,6 +190,7 @@ void vcpus_boot(struct embedded_process *p)
 
 		p->workload->boot(&v);
 	}
+	return rc;
 }
 
 int vcpus_start(struct embedded_process *p)

@@ -26,6 +26,11 @@ struct workload_view {
 
 struct workload {
 	bool device; /* it has a frontend, so it needs a backend */
+	/*
+	 * What it takes from this host into its memory, before a boot; never in
+	 * a twin.  vCPU 0 alone; may be NULL.  One line in *err.
+	 */
+	int (*load)(struct workload_view *v, struct guest_error *err);
 	/* Before the first step; for each vCPU, vCPU 0 first. */
 	void (*boot)(struct workload_view *v);
 	/* One step.  False: it waits for an event. */
@@ -38,5 +43,6 @@ struct workload {
 
 extern const struct workload workload_ledger;
 extern const struct workload workload_dirty;
+extern const struct workload workload_replay;
 
 #endif

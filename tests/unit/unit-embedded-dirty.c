@@ -184,6 +184,21 @@ static void whole_is_a_share(void **state)
 	nothing_else();
 }
 
+/* Written and yet zero, and not even counted. */
+static void whole_pages_of_zeros(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	boot("dirty,whole=100,fill=zero", 0);
+	memset(memory, 0x5a, sizeof(memory));
+	for (i = 0; i < STEPS; i++)
+		assert_true(workload_dirty.step(&view));
+	assert_int_equal(reg[1], STEPS);
+	memset(before, 0x5a, EMBEDDED_DATA_PAGE * WIRE_PAGE_BYTES);
+	nothing_else();
+}
+
 /* No two write the same page, and all of the rate is somebody's. */
 static void vcpus_share_memory_and_rate(void **state)
 {
@@ -212,6 +227,7 @@ int main(void)
 		cmocka_unit_test(few_words_a_page),
 		cmocka_unit_test(words_change_a_little),
 		cmocka_unit_test(whole_is_a_share),
+		cmocka_unit_test(whole_pages_of_zeros),
 		cmocka_unit_test(vcpus_share_memory_and_rate),
 	};
 

@@ -43,6 +43,13 @@ static void defaults_are_those_of_the_manual(void **state)
 	assert_int_equal(s.words, 8);
 	assert_int_equal(s.whole, 5);
 	assert_int_equal(s.pattern, EMBEDDED_PATTERN_RANDOM);
+	assert_int_equal(s.fill, EMBEDDED_FILL_RANDOM);
+	assert_int_equal(parse("replay", &s), 0);
+	assert_string_equal(s.name, "replay");
+	assert_int_equal(s.mem_bytes, 256 << 20);
+	assert_int_equal(s.rate, 20000);
+	assert_int_equal(s.vcpus, 1);
+	assert_string_equal(s.file, "");
 }
 
 static void every_key_is_understood(void **state)
@@ -65,7 +72,7 @@ static void every_key_is_understood(void **state)
 	assert_int_equal(s.late_ms, 300);
 	assert_int_equal(s.tracker, EMBEDDED_TRACKER_MPROTECT);
 	assert_int_equal(parse("dirty,mem=1024K,rate=0,pattern=hot,words=512,"
-			       "whole=100,vcpus=16",
+			       "whole=100,vcpus=16,fill=zero",
 			       &s),
 			 0);
 	assert_int_equal(s.mem_bytes, 1 << 20);
@@ -74,6 +81,13 @@ static void every_key_is_understood(void **state)
 	assert_int_equal(s.words, 512);
 	assert_int_equal(s.whole, 100);
 	assert_int_equal(s.vcpus, 16);
+	assert_int_equal(s.fill, EMBEDDED_FILL_ZERO);
+	assert_int_equal(parse("replay,mem=1M,rate=7,name=r,suspend=ack,late=1,"
+			       "channel=xenstore,tracker=uffd,file=/a/b c",
+			       &s),
+			 0);
+	assert_int_equal(s.rate, 7);
+	assert_string_equal(s.file, "/a/b c");
 }
 
 static void what_is_wrong_is_refused(void **state)
@@ -120,7 +134,17 @@ static void what_is_wrong_is_refused(void **state)
 		"dirty,whole=101",
 		"dirty,vcpus=0",
 		"dirty,vcpus=17",
+		"dirty,fill=",
+		"dirty,fill=one",
+		"dirty,file=/a",
+		"replay,file",
+		"replay,file=",
+		"replay,file=a/b",
+		"replay,vcpus=2",
+		"replay,words=1",
+		"replay,port=1",
 	};
+	char long_file[300] = "replay,file=/";
 	char long_name[100] = "ledger,name=", all[2000];
 	struct embedded_spec s;
 
@@ -133,6 +157,10 @@ static void what_is_wrong_is_refused(void **state)
 	}
 	memset(long_name + strlen(long_name), 'x', EMBEDDED_NAME_MAX);
 	assert_int_equal(parse(long_name, &s), 0);
+	memset(long_file + strlen(long_file), 'x', EMBEDDED_FILE_MAX - 1);
+	assert_int_equal(parse(long_file, &s), 0);
+	strcat(long_file, "x");
+	assert_int_equal(parse(long_file, &s), -EINVAL);
 	strcat(long_name, "x");
 	assert_int_equal(parse(long_name, &s), -EINVAL);
 	memset(all, 'a', sizeof(all) - 1);
@@ -148,6 +176,8 @@ static void formatted_it_parses_to_the_same(void **state)
 		"ledger,name=x,port=99,gate=off,address=::1,channel=xenstore",
 		"dirty,mem=256G,rate=7,pattern=sequential,words=1,whole=0,"
 		"vcpus=3,suspend=late,late=1,tracker=uffd",
+		"dirty,whole=100,fill=zero",
+		"replay,mem=3M,rate=9,late=4,name=again",
 	};
 	struct embedded_spec a, b;
 	char text[EMBEDDED_SPEC_MAX];
@@ -159,6 +189,20 @@ static void formatted_it_parses_to_the_same(void **state)
 		assert_int_equal(parse(text, &b), 0);
 		assert_memory_equal(&a, &b, sizeof(a));
 	}
+}
+
+/* Another host must not be told to open anything. */
+static void a_file_does_not_cross_the_wire(void **state)
+{
+	struct embedded_spec s;
+	char text[EMBEDDED_SPEC_MAX];
+
+	(void)state;
+	assert_int_equal(parse("replay,file=/tmp/trace", &s), 0);
+	embedded_spec_format(&s, text);
+	assert_null(strstr(text, "file"));
+	assert_int_equal(parse(text, &s), 0);
+	assert_string_equal(s.file, "");
 }
 
 static void only_some_may_change_at_run_time(void **state)
@@ -199,6 +243,7 @@ int main(void)
 		cmocka_unit_test(every_key_is_understood),
 		cmocka_unit_test(what_is_wrong_is_refused),
 		cmocka_unit_test(formatted_it_parses_to_the_same),
+		cmocka_unit_test(a_file_does_not_cross_the_wire),
 		cmocka_unit_test(only_some_may_change_at_run_time),
 		cmocka_unit_test(a_name_is_in_the_words_or_is_them),
 	};

@@ -429,6 +429,7 @@ static void hostile_descriptions_are_refused(void **state)
 		"dirty,mem=4M,vcpus=17",
 		"dirty,mem=4M,tracker=none",
 		"ledger,mem=4M,name=dirty,address=$(id)",
+		"replay,mem=4M,name=dirty,file=/etc/hostname",
 	};
 	struct guest_description d;
 
