@@ -14,6 +14,20 @@ uint64_t clock_now_us(void)
 	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+int clock_process_us(pid_t pid, uint64_t *us)
+{
+	struct timespec t;
+	clockid_t id;
+	int err = clock_getcpuclockid(pid, &id);
+
+	if (err)
+		return -err;
+	if (clock_gettime(id, &t))
+		return -errno;
+	*us = (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+	return 0;
+}
+
 void clock_sleep_us(uint64_t us)
 {
 	struct timespec t = {

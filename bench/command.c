@@ -63,25 +63,53 @@ static int tell(const struct bench *b, FILE *plot)
 	return err;
 }
 
-static int prepare(struct bench *b, const struct settings *set)
+static int choose_workloads(struct bench *b, const struct settings *set)
 {
 	struct bench_workload loads[BENCH_WORKLOADS_MAX];
-	const char *wanted = set->congestion;
+	const char *text =
+		set->workload ? set->workload : bench_workloads_default;
 	char why[256];
-	int n, err;
+	int n;
 
-	b->set = set;
-	if (getloadavg(&b->load, 1) != 1)
-		b->load = 0;
-	n = bench_spec_parse(set->workload ? set->workload
-					   : bench_workloads_default,
-			     loads, why);
+	if (set->suite && set->workload) {
+		bench_error("--suite is a list of workloads already; leave out "
+			    "--workload");
+		return -EINVAL;
+	}
+	if (set->suite)
+		text = bench_suite(set->suite);
+	if (!text) {
+		bench_error("there is no suite '%s' (standard)", set->suite);
+		return -EINVAL;
+	}
+	n = bench_spec_parse(text, loads, why);
 	if (n < 0) {
 		bench_error("--workload: %s", why);
 		return n;
 	}
-	for (b->count = 0; b->count < (size_t)n; b->count++)
+	for (b->count = 0; b->count < (size_t)n; b->count++) {
+		if (set->suite)
+			bench_spec_settle(&loads[b->count]);
 		b->results[b->count].workload = loads[b->count];
+	}
+	b->runs = set->runs    ? (unsigned int)set->runs
+		  : set->suite ? BENCH_SUITE_RUNS
+			       : 1;
+	return 0;
+}
+
+static int prepare(struct bench *b, const struct settings *set)
+{
+	const char *wanted = set->congestion;
+	int err;
+
+	b->set = set;
+	bench_cpus(b->cpu);
+	if (getloadavg(&b->load, 1) != 1)
+		b->load = 0;
+	err = choose_workloads(b, set);
+	if (err)
+		return err;
 	err = congestion_check(wanted ? wanted : "cubic", b->congestion);
 	if (err && !wanted)
 		err = congestion_check(NULL, b->congestion);

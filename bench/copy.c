@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The limit of a pause: the same number of scattered pages copied by one pinned
- * thread, from a shared mapping as large as the workload's memory into memory
- * that stands ready.  Everything is touched before; each pass takes other pages
- * of the mapping, in ascending order as a scan finds them.
+ * thread, from a shared mapping as large as what the workload writes into
+ * memory that stands ready.  Everything is touched before; each pass takes
+ * other pages of the mapping, in ascending order as a scan finds them.
  */
 #include "config.h"
 
 #include "bench/bench.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,21 +25,6 @@ enum {
 	PAGES_A_PASS = 1000,
 	SEED = 7475,
 };
-
-/* To the first processor that it may use; where there is one it is there. */
-static void pin(void)
-{
-	cpu_set_t may, one;
-	int cpu = 0;
-
-	if (sched_getaffinity(0, sizeof(may), &may) || CPU_COUNT(&may) < 2)
-		return;
-	while (!CPU_ISSET(cpu, &may))
-		cpu++;
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
-}
 
 /*
  * One page of each stretch of the memory, at random within it.  An epoch of
@@ -77,10 +61,17 @@ static double pass(const uint8_t *memory, size_t all, uint8_t *arena,
 	return (double)us / (double)sets;
 }
 
+struct copy {
+	const struct bench_result *r;
+	int cpu;
+};
+
 static int measure(void *arg, double *out)
 {
-	const struct bench_result *r = arg;
-	size_t all = r->workload.mem_mib << 8, count = r->limits.pages, i;
+	const struct copy *c = arg;
+	const struct bench_result *r = c->r;
+	size_t all = bench_spec_written_pages(&r->workload);
+	size_t count = r->limits.pages, i;
 	AUTO_FD int fd = memfd_create("colod-bench", MFD_CLOEXEC);
 	AUTO_FREE size_t *pages = calloc(count, sizeof(*pages));
 	AUTO_FREE uint8_t *arena = NULL;
@@ -95,7 +86,7 @@ static int measure(void *arg, double *out)
 	arena = malloc(count * WIRE_PAGE_BYTES);
 	if (memory == MAP_FAILED || !arena)
 		return -ENOMEM;
-	pin();
+	bench_pin(c->cpu);
 	for (i = 0; i < all; i++)
 		memset(memory + i * WIRE_PAGE_BYTES, (int)i | 1,
 		       WIRE_PAGE_BYTES);
@@ -108,10 +99,11 @@ static int measure(void *arg, double *out)
 
 int bench_copy_limit(struct bench *b, struct bench_result *r)
 {
-	int err = bench_call(b, measure, r, &r->limits.copy_us, 1);
+	struct copy c = { r, b->cpu[BENCH_PRIMARY] };
+	int err = bench_call(b, measure, &c, &r->limits.copy_us, 1);
 
 	if (err && err != -EINTR)
-		bench_error("no memory to copy pages (%llu MiB)",
-			    (unsigned long long)r->workload.mem_mib);
+		bench_error("no memory to copy pages (%llu of them)",
+			    (unsigned long long)r->limits.pages);
 	return err;
 }

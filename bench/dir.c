@@ -31,8 +31,11 @@ int bench_dir_make(struct bench *b)
 	char certs[sizeof(b->dir) + 8], why[TLS_ERROR_BYTES];
 	int err;
 
-	/* Room for a socket's name, which is short: unix(7). */
-	if (!tmp || tmp[0] != '/' || strlen(tmp) > 60)
+	/*
+	 * Room for a socket's name, which is short: unix(7).  A comma would end
+	 * the name of a trace among the words for a guest.
+	 */
+	if (!tmp || tmp[0] != '/' || strlen(tmp) > 60 || strchr(tmp, ','))
 		tmp = "/tmp";
 	snprintf(b->dir, sizeof(b->dir), "%s/colod-bench-XXXXXX", tmp);
 	if (!mkdtemp(b->dir)) {

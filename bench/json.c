@@ -25,22 +25,50 @@ static json_t *summary(const struct bench_summary *s)
 
 static json_t *workload(const struct bench_workload *w)
 {
-	return json_pack(
-		"{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "spec", w->spec,
-		"pattern", w->pattern, "pages", (json_int_t)w->pages,
-		"interval_ms", (json_int_t)w->interval_ms, "rate",
-		(json_int_t)bench_spec_rate(w), "memory_mib",
-		(json_int_t)w->mem_mib, "words", (json_int_t)w->words, "whole",
-		(json_int_t)w->whole, "vcpus", (json_int_t)w->vcpus);
+	return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:I,s:I,s:I}",
+			 "spec", w->spec, "pattern", w->pattern, "pages",
+			 (json_int_t)w->pages, "interval_ms",
+			 (json_int_t)w->interval_ms, "rate",
+			 (json_int_t)bench_spec_rate(w), "memory_mib",
+			 (json_int_t)w->mem_mib, "words", (json_int_t)w->words,
+			 "whole", (json_int_t)w->whole, "fill", w->fill,
+			 "vcpus", (json_int_t)w->vcpus, "recorded_pages",
+			 (json_int_t)w->trace.live, "recorded_versions",
+			 (json_int_t)w->trace.entries);
+}
+
+static json_t *ratios(const struct bench_ratios *r)
+{
+	json_t *o = json_object();
+
+#define X(name, member) json_object_set_new(o, member, json_real(r->name));
+	BENCH_RATIOS(X)
+#undef X
+	return o;
+}
+
+/* Of each ratio, the smallest and the largest of all runs. */
+static json_t *spread(const struct bench_result *r)
+{
+	json_t *o = json_object();
+
+#define X(name, member)                                                     \
+	json_object_set_new(o, member,                                      \
+			    json_pack("{s:f,s:f}", "min", r->smallest.name, \
+				      "max", r->largest.name));
+	BENCH_RATIOS(X)
+#undef X
+	return o;
 }
 
 static json_t *result(const struct bench_result *r)
 {
-	json_t *o = json_pack(
-		"{s:o,s:I,s:i,s:i,s:i}", "workload", workload(&r->workload),
-		"epochs", (json_int_t)r->samples.count, "skipped",
-		(int)r->samples.skipped, "aborted", (int)r->samples.aborted,
-		"thrown_away", (int)r->samples.warming);
+	json_t *o = json_pack("{s:o,s:i,s:I,s:i,s:i,s:i}", "workload",
+			      workload(&r->workload), "runs", (int)r->runs,
+			      "epochs", (json_int_t)r->samples.count, "skipped",
+			      (int)r->samples.skipped, "aborted",
+			      (int)r->samples.aborted, "thrown_away",
+			      (int)r->samples.warming);
 	size_t f;
 
 	for (f = 0; f < BENCH_FIGURE_COUNT; f++)
@@ -52,11 +80,15 @@ static json_t *result(const struct bench_result *r)
 				      r->limits.copy_us, "tls_us",
 				      r->limits.wire_us, "round_trip_us",
 				      r->limits.round_trip_us));
-	json_object_set_new(o, "ratios",
-			    json_pack("{s:f,s:f,s:f}", "pause_to_copy",
-				      r->ratios.pause_to_copy, "commit_to_tls",
-				      r->ratios.commit_to_wire, "sent_to_raw",
-				      r->ratios.sent_to_raw));
+	json_object_set_new(o, "cpu",
+			    json_pack("{s:I,s:I,s:I}", "pages",
+				      (json_int_t)r->cpu.pages, "primary_us",
+				      (json_int_t)r->cpu.us[BENCH_PRIMARY],
+				      "secondary_us",
+				      (json_int_t)r->cpu.us[BENCH_SECONDARY]));
+	json_object_set_new(o, "ratios", ratios(&r->ratios));
+	if (r->runs > 1)
+		json_object_set_new(o, "spread", spread(r));
 	return o;
 }
 
@@ -71,6 +103,28 @@ static json_t *machine(const struct bench *b)
 			 "tls", tls_library_version());
 }
 
+/* The processors that the two sides were bound to; none: []. */
+static json_t *pinned(const struct bench *b)
+{
+	json_t *o = json_array();
+	size_t i;
+
+	for (i = 0; i < BENCH_SIDES; i++)
+		if (b->cpu[i] >= 0)
+			json_array_append_new(o, json_integer(b->cpu[i]));
+	return o;
+}
+
+static json_t *left_out(const struct bench *b)
+{
+	json_t *o = json_array();
+	size_t i;
+
+	for (i = 0; i < b->left_out_count; i++)
+		json_array_append_new(o, json_string(b->left_out[i].spec));
+	return o;
+}
+
 int bench_json(const struct bench *b, FILE *out)
 {
 	json_t *all = json_array(), *o;
@@ -79,9 +133,11 @@ int bench_json(const struct bench *b, FILE *out)
 
 	for (i = 0; i < b->done; i++)
 		json_array_append_new(all, result(&b->results[i]));
-	o = json_pack("{s:s,s:o,s:s,s:I,s:o}", "version", PACKAGE_VERSION,
-		      "machine", machine(b), "congestion", b->congestion,
-		      "seconds", (json_int_t)b->set->seconds, "results", all);
+	o = json_pack("{s:s,s:o,s:o,s:s,s:I,s:o,s:o}", "version",
+		      PACKAGE_VERSION, "machine", machine(b), "pinned",
+		      pinned(b), "congestion", b->congestion, "seconds",
+		      (json_int_t)b->set->seconds, "left_out", left_out(b),
+		      "results", all);
 	err = json_dumpf(o, out,
 			 JSON_COMPACT | JSON_PRESERVE_ORDER |
 				 JSON_REAL_PRECISION(6));

@@ -6,7 +6,7 @@
  * The happy path:
  *   - the secondary listens, the primary starts the guest and protects it;
  *   - lines come; the first epochs are thrown away, the others kept until the
- *     time is over;
+ *     time is over, and with them what the daemons took of the processors;
  *   - both are ended, the guest with the primary's process group.
  * Failure: the last line of the one that failed is said, for it tells why.
  */
@@ -48,6 +48,9 @@ struct pair {
 	uint16_t port;
 	char text[LINES_BYTES];
 	size_t used;
+	/* What each side had taken when the first samples were there. */
+	uint64_t cpu_us[BENCH_SIDES];
+	size_t cpu_from; /* how many those were; 0: none yet */
 };
 
 static int fail(const struct pair *p, bool primary, const char *what)
@@ -136,6 +139,7 @@ static int try_secondary(struct pair *p)
 	uint64_t until = clock_now_us() + START_US;
 	char log[sizeof(p->b->dir) + 8];
 	struct words w;
+	struct bench_child child = bench_child_of(w.at, log);
 	int err = free_port(&p->port);
 
 	if (err) {
@@ -146,7 +150,8 @@ static int try_secondary(struct pair *p)
 	word(&w, "--listen=127.0.0.1:%u", p->port);
 	snprintf(log, sizeof(log), "%s/b.log", p->b->dir);
 	unlink(log);
-	err = bench_start(p->b, w.at, log, -1, &p->s);
+	child.cpu = p->b->cpu[BENCH_SECONDARY];
+	err = bench_start(p->b, &child, &p->s);
 	if (err)
 		return fail(p, false, "does not start");
 	while (!listens(p)) {
@@ -183,6 +188,7 @@ static int start_primary(struct pair *p)
 	const struct bench_workload *load = &p->r->workload;
 	char log[sizeof(p->b->dir) + 8], guest[BENCH_GUEST_BYTES];
 	struct words w;
+	struct bench_child child = bench_child_of(w.at, log);
 	int fds[2], err;
 
 	if (pipe2(fds, O_CLOEXEC))
@@ -197,15 +203,46 @@ static int start_primary(struct pair *p)
 	word(&w, "127.0.0.1:%u", p->port);
 	snprintf(log, sizeof(log), "%s/a.log", p->b->dir);
 	unlink(log);
-	err = bench_start(p->b, w.at, log, fds[1], &p->a);
+	child.fd = fds[1];
+	child.cpu = p->b->cpu[BENCH_PRIMARY];
+	err = bench_start(p->b, &child, &p->a);
 	close(fds[1]);
 	if (err)
 		return fail(p, true, "does not start");
 	return 0;
 }
 
+/*
+ * Of the daemons' own processes: the guest, and on the other side its twin,
+ * have one of their own each.  It belongs to the samples that came since the
+ * first ones did.  A daemon that is no more is noticed elsewhere.
+ */
+static void look_at_cpu(struct pair *p)
+{
+	const struct bench_process *sides[] = { &p->a, &p->s };
+	const struct bench_samples *s = &p->r->samples;
+	struct bench_cpu cpu = { 0 };
+	size_t i;
+
+	if (!s->count)
+		return;
+	for (i = 0; i < BENCH_SIDES; i++)
+		if (clock_process_us(sides[i]->pid, &cpu.us[i]))
+			return;
+	if (!p->cpu_from) {
+		p->cpu_from = s->count;
+		memcpy(p->cpu_us, cpu.us, sizeof(cpu.us));
+	}
+	for (i = 0; i < BENCH_SIDES; i++)
+		cpu.us[i] -= p->cpu_us[i];
+	for (i = p->cpu_from; i < s->count; i++)
+		cpu.pages += s->at[i].figure[BENCH_dirty_pages];
+	p->r->cpu = cpu;
+}
+
 static int take_lines(struct pair *p)
 {
+	size_t before = p->r->samples.count;
 	char *from = p->text, *end;
 	ssize_t n =
 		read(p->lines, p->text + p->used, sizeof(p->text) - p->used);
@@ -222,6 +259,8 @@ static int take_lines(struct pair *p)
 	}
 	p->used -= (size_t)(from - p->text);
 	memmove(p->text, from, p->used);
+	if (p->r->samples.count > before)
+		look_at_cpu(p);
 	if (err)
 		bench_error("the epoch log: %s", strerror(-err));
 	return err;
@@ -245,8 +284,9 @@ static void show(const struct pair *p, uint64_t since_us)
 static int collect(struct pair *p)
 {
 	uint64_t total_us = p->b->set->seconds * 1000000, now;
-	uint64_t until = clock_now_us() + START_US + total_us;
 	const struct bench_samples *s = &p->r->samples;
+	uint64_t until =
+		clock_now_us() + START_US + BENCH_WARM_MAX_US + total_us;
 	uint64_t warm_us = 0; /* when that was seen */
 	int err = 0;
 
@@ -283,6 +323,7 @@ int bench_pair_run(struct bench *b, struct bench_result *r)
 	p->b = b;
 	p->r = r;
 	p->lines = -1;
+	r->samples.warm_pages = r->workload.warm_pages;
 	bench_progress(b, 0, "%s: starting", r->workload.spec);
 	err = start_secondary(p);
 	if (!err)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The bench's processes: this program again, or a helper for one measurement.
+ * The bench's processes: this program again, a program of the distribution, or
+ * a helper for one measurement.
  *
  * Each is the leader of a process group, in which all that it starts stays (an
  * embedded guest does): so the whole of it can be ended, and a Ctrl-C of the
  * terminal reaches the bench alone, which then ends them in order.  Should the
- * bench be killed, the kernel tells them to end (PR_SET_PDEATHSIG).
+ * bench be killed, the kernel tells them to end (PR_SET_PDEATHSIG): colod by
+ * SIGTERM, which it obeys with all it has started, others by SIGKILL, since one
+ * that stands still would take nothing else.
  */
 #include "config.h"
 
@@ -26,7 +29,7 @@
 enum {
 	LOOK_US = 10 * 1000,
 	IN_ORDER_US = 10 * 1000 * 1000, /* after SIGTERM */
-	KILLED_US = 5 * 1000 * 1000,   /* after SIGKILL */
+	KILLED_US = 5 * 1000 * 1000,	/* after SIGKILL */
 	CHILD_FD = 3,
 };
 
@@ -84,34 +87,41 @@ static void become(const struct bench *b, pid_t parent, int death_signal)
 	sigprocmask(SIG_SETMASK, &b->signals_before, NULL);
 }
 
-static int files(const char *log, int fd)
+/* A copy that is above all places that are filled below. */
+static int above(int fd)
 {
-	int in = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 64);
+}
 
-	if (in < 0 || out < 0)
+static int files(const struct bench_child *c)
+{
+	int log = open(c->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	int none = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int in = above(c->in < 0 ? none : c->in);
+	int out = above(c->out < 0 ? log : c->out);
+	int err = above(log), fd = above(c->fd);
+
+	if (in < 0 || out < 0 || err < 0)
 		return -errno;
-	/* A copy that is above all places that are filled here. */
-	if (fd >= 0)
-		fd = fcntl(fd, F_DUPFD_CLOEXEC, 64);
 	if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0 ||
-	    dup2(out, STDERR_FILENO) < 0 || (fd >= 0 && dup2(fd, CHILD_FD) < 0))
+	    dup2(err, STDERR_FILENO) < 0 || (fd >= 0 && dup2(fd, CHILD_FD) < 0))
 		return -errno;
 	return 0;
 }
 
-int bench_start(struct bench *b, const char *const *words, const char *log,
-		int fd, struct bench_process *p)
+int bench_start(struct bench *b, const struct bench_child *child,
+		struct bench_process *p)
 {
+	const char *path = child->program ? child->program : "/proc/self/exe";
 	pid_t parent = getpid(), pid = fork();
 
 	if (pid < 0)
 		return -errno;
 	if (!pid) {
-		become(b, parent, SIGTERM);
-		if (!files(log, fd))
-			execv("/proc/self/exe",
-			      (char *const *)(uintptr_t)words);
+		become(b, parent, child->program ? SIGKILL : SIGTERM);
+		bench_pin(child->cpu);
+		if (!files(child))
+			execv(path, (char *const *)(uintptr_t)child->words);
 		_exit(127);
 	}
 	setpgid(pid, pid); /* whoever comes first */

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All workloads of a bench, one after the other, each with its limits. */
+/*
+ * All workloads of a bench, one after the other, each with its limits, as often
+ * as was asked for.  All are run once before any is run again: what else the
+ * machine does meanwhile then shows in the spread of each.
+ */
 #include "config.h"
 
 #include "bench/bench.h"
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -27,13 +32,14 @@ void bench_progress(const struct bench *b, unsigned int percent,
 							     : LOG_EVERY_US))
 		return;
 	shown_us = now;
-	percent = (unsigned int)((b->done * 100 + percent) / b->count);
+	percent = (unsigned int)((b->steps * 100 + percent) /
+				 (b->count * b->runs));
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
 	log_progress("%s%zu of %zu, %s",
-		     terminal ? progress_bar(percent, bar) : "", b->done + 1,
-		     b->count, what);
+		     terminal ? progress_bar(percent, bar) : "", b->steps + 1,
+		     b->count * b->runs, what);
 }
 
 void bench_error(const char *fmt, ...)
@@ -72,14 +78,44 @@ static int one(struct bench *b, struct bench_result *r)
 	return err;
 }
 
-int bench_run(struct bench *b)
+/* runs[workload * b->runs + run] */
+static int all_runs(struct bench *b, struct bench_result *runs)
 {
+	unsigned int run;
+	size_t i;
 	int err = 0;
 
-	while (!err && b->done < b->count) {
-		err = one(b, &b->results[b->done]);
+	for (run = 0; run < b->runs; run++)
+		for (i = 0; i < b->count && !err; i++) {
+			struct bench_result *r = &runs[i * b->runs + run];
+
+			r->workload = b->results[i].workload;
+			err = one(b, r);
+			b->steps += !err;
+		}
+	for (i = 0; i < b->count && !err; i++) {
+		err = bench_result_of_runs(&b->results[i], &runs[i * b->runs],
+					   b->runs);
 		b->done += !err;
 	}
+	return err;
+}
+
+int bench_run(struct bench *b)
+{
+	struct bench_result *runs;
+	int err = bench_programs(b);
+	size_t i;
+
+	if (err)
+		return err;
+	runs = calloc(b->count * b->runs, sizeof(*runs));
+	if (!runs)
+		return -ENOMEM;
+	err = all_runs(b, runs);
+	for (i = 0; i < b->count * b->runs; i++)
+		bench_samples_fini(&runs[i].samples);
+	free(runs);
 	if (log_is_terminal())
 		log_progress("%s", ""); /* the line is wiped */
 	return err;

@@ -23,25 +23,63 @@ const char bench_workloads_default[] =
 	"sequential,pages=1000,interval=50;"
 	"hot,pages=1000,interval=50";
 
+/*
+ * Real programs, and the extremes between which all others are: pages that
+ * compress to nothing, that do not compress at all, and of which next to
+ * nothing has changed.
+ */
+#define EXTREME(words)                          \
+	";random,pages=1000,interval=50," words \
+	";random,pages=10000,interval=500," words
+static const char standard[] =
+	"redis,pages=1000,interval=50;"
+	"redis,pages=10000,interval=500;"
+	"sqlite,pages=1000,interval=50;"
+	"sqlite,pages=10000,interval=500" EXTREME("whole=100,fill=zero")
+		EXTREME("whole=100") EXTREME("words=1,whole=0");
+#undef EXTREME
+
+const char *bench_suite(const char *name)
+{
+	return strcmp(name, "standard") ? NULL : standard;
+}
+
 /* Those of an embedded guest (resume/embedded/spec.c): unit-bench-spec. */
 enum { VCPUS_MAX = 16, MEM_MAX_MIB = 256 * 1024, RATE_MAX = 100000000 };
+
+static const char *const patterns[] = { "random", "hot", "sequential", NULL };
+static const char *const programs[] = { "redis", "sqlite", NULL };
+static const char *const fills[] = { "random", "zero", NULL };
+
+/* What a program writes is its own affair. */
+enum of { ANY, SYNTHETIC };
 
 static const struct key {
 	const char *name;
 	size_t offset;
 	uint64_t min, max;
+	enum of of;
+	const char *const *words; /* NULL: it is a number */
 } keys[] = {
-#define KEY(name, member, min, max)                                     \
-	{                                                               \
-		name, offsetof(struct bench_workload, member), min, max \
+#define AT(member) offsetof(struct bench_workload, member)
+#define KEY(name, member, min, max, of)              \
+	{                                            \
+		name, AT(member), min, max, of, NULL \
 	}
-	KEY("pages", pages, 1, 10000000),
-	KEY("interval", interval_ms, 5, 60000),
-	KEY("mem", mem_mib, 4, MEM_MAX_MIB),
-	KEY("words", words, 1, 512),
-	KEY("whole", whole, 0, 100),
-	KEY("vcpus", vcpus, 1, VCPUS_MAX),
+#define WORD(name, member, words)                        \
+	{                                                \
+		name, AT(member), 0, 0, SYNTHETIC, words \
+	}
+	KEY("pages", pages, 1, 10000000, ANY),
+	KEY("interval", interval_ms, 5, 60000, ANY),
+	KEY("mem", mem_mib, 4, MEM_MAX_MIB, ANY),
+	KEY("words", words, 1, 512, SYNTHETIC),
+	KEY("whole", whole, 0, 100, SYNTHETIC),
+	WORD("fill", fill, fills),
+	KEY("vcpus", vcpus, 1, VCPUS_MAX, SYNTHETIC),
+#undef WORD
 #undef KEY
+#undef AT
 };
 
 static int bad(char *why, const char *fmt, ...)
@@ -57,33 +95,101 @@ static int bad(char *why, const char *fmt, ...)
 	return -EINVAL;
 }
 
+/* The one of `words` that it is, or NULL. */
+static const char *one_of(const char *const *words, const char *word)
+{
+	for (; *words; words++)
+		if (!strcmp(*words, word))
+			return *words;
+	return NULL;
+}
+
+static const struct key *find_key(const struct bench_workload *w,
+				  const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (!strcmp(name, keys[i].name) &&
+		    (keys[i].of == ANY || !w->program))
+			return &keys[i];
+	return NULL;
+}
+
+static int set_number(const struct key *k, void *at, const char *value,
+		      char *why)
+{
+	char *end;
+	uint64_t n;
+
+	errno = 0;
+	n = strtoull(value, &end, 10);
+	if (!isdigit((unsigned char)value[0]) || *end || errno || n < k->min ||
+	    n > k->max)
+		return bad(why,
+			   "%s takes a whole number from %llu to %llu, not "
+			   "'%.40s'",
+			   k->name, (unsigned long long)k->min,
+			   (unsigned long long)k->max, value);
+	*(uint64_t *)at = n;
+	return 0;
+}
+
+static int set_word(const struct key *k, void *at, const char *value, char *why)
+{
+	const char *word = one_of(k->words, value);
+
+	if (!word)
+		return bad(why, "%s takes random or zero, not '%.40s'", k->name,
+			   value);
+	*(const char **)at = word;
+	return 0;
+}
+
 static int set_key(struct bench_workload *w, char *word, char *why)
 {
-	char *value = strchr(word, '='), *end;
-	uint64_t n;
-	size_t i;
+	char *value = strchr(word, '=');
+	const struct key *k;
+	void *at;
 
 	if (!value)
 		return bad(why, "'%.40s' is not KEY=VALUE", word);
 	*value++ = '\0';
-	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-		if (!strcmp(word, keys[i].name))
-			break;
-	if (i == sizeof(keys) / sizeof(keys[0]))
+	k = find_key(w, word);
+	if (!k)
+		return bad(why, "there is no '%.40s' (pages, interval, mem%s)",
+			   word,
+			   w->program ? "" : ", words, whole, fill, vcpus");
+	at = (char *)w + k->offset;
+	return k->words ? set_word(k, at, value, why)
+			: set_number(k, at, value, why);
+}
+
+static int check(const struct bench_workload *w, char *why)
+{
+	if (!w->program && w->pages > w->mem_mib << 8)
+		return bad(why, "mem=%llu has no more than %llu pages",
+			   (unsigned long long)w->mem_mib,
+			   (unsigned long long)w->mem_mib << 8);
+	if (bench_spec_rate(w) > RATE_MAX)
+		return bad(why, "no more than %d pages can be written a second",
+			   RATE_MAX);
+	return 0;
+}
+
+static int set_pattern(struct bench_workload *w, const char *word, char *why)
+{
+	w->program = word && one_of(programs, word);
+	if (!word || (!w->program && !one_of(patterns, word)))
 		return bad(why,
-			   "there is no '%.40s' (pages, interval, mem, words, "
-			   "whole, vcpus)",
-			   word);
-	errno = 0;
-	n = strtoull(value, &end, 10);
-	if (!isdigit((unsigned char)value[0]) || *end || errno ||
-	    n < keys[i].min || n > keys[i].max)
-		return bad(why,
-			   "%s takes a whole number from %llu to %llu, not "
-			   "'%.40s'",
-			   word, (unsigned long long)keys[i].min,
-			   (unsigned long long)keys[i].max, value);
-	*(uint64_t *)(void *)((char *)w + keys[i].offset) = n;
+			   "'%.40s' is not a pattern (random, hot, "
+			   "sequential, redis, sqlite)",
+			   word ? word : "");
+	strcpy(w->pattern, word);
+	if (w->program) {
+		w->mem_mib = w->words = w->whole = 0;
+		w->fill = "";
+	}
 	return 0;
 }
 
@@ -99,6 +205,7 @@ static int parse_one(const char *spec, size_t length, struct bench_workload *w,
 		.mem_mib = 64,
 		.words = 8,
 		.whole = 5,
+		.fill = "random",
 		.vcpus = 1,
 	};
 	if (!length)
@@ -107,24 +214,10 @@ static int parse_one(const char *spec, size_t length, struct bench_workload *w,
 		return bad(why, "'%.40s...' is too long", spec);
 	memcpy(w->spec, spec, length);
 	memcpy(words, w->spec, sizeof(words));
-	word = strtok_r(words, ",", &at);
-	if (!word || (strcmp(word, "random") && strcmp(word, "hot") &&
-		      strcmp(word, "sequential")))
-		return bad(why,
-			   "'%.40s' is not a pattern (random, hot, "
-			   "sequential)",
-			   word ? word : "");
-	strcpy(w->pattern, word);
+	err = set_pattern(w, strtok_r(words, ",", &at), why);
 	while (!err && (word = strtok_r(NULL, ",", &at)))
 		err = set_key(w, word, why);
-	if (!err && w->pages > w->mem_mib << 8)
-		return bad(why, "mem=%llu has no more than %llu pages",
-			   (unsigned long long)w->mem_mib,
-			   (unsigned long long)w->mem_mib << 8);
-	if (!err && bench_spec_rate(w) > RATE_MAX)
-		return bad(why, "no more than %d pages can be written a second",
-			   RATE_MAX);
-	return err;
+	return err ? err : check(w, why);
 }
 
 int bench_spec_parse(const char *text,
@@ -152,14 +245,41 @@ uint64_t bench_spec_rate(const struct bench_workload *w)
 	return rate ? rate : 1;
 }
 
+/* At random, five times as many writes as there are pages miss one in 150. */
+void bench_spec_settle(struct bench_workload *w)
+{
+	w->warm_pages = 5 * bench_spec_written_pages(w);
+}
+
+void bench_spec_trace(struct bench_workload *w, const struct bench_trace *t)
+{
+	w->trace = *t;
+	w->warm_pages = t->entries;
+	if (w->mem_mib < t->needs_mib)
+		w->mem_mib = t->needs_mib;
+}
+
+uint64_t bench_spec_written_pages(const struct bench_workload *w)
+{
+	return w->program ? w->trace.live : w->mem_mib << 8;
+}
+
 void bench_spec_guest(const struct bench_workload *w,
 		      char words[BENCH_GUEST_BYTES])
 {
+	if (w->program) {
+		snprintf(words, BENCH_GUEST_BYTES,
+			 "embedded:replay,name=bench,mem=%lluM,rate=%llu,"
+			 "file=%s",
+			 (unsigned long long)w->mem_mib,
+			 (unsigned long long)bench_spec_rate(w), w->trace.file);
+		return;
+	}
 	snprintf(words, BENCH_GUEST_BYTES,
 		 "embedded:dirty,name=bench,mem=%lluM,rate=%llu,pattern=%s,"
-		 "words=%llu,whole=%llu,vcpus=%llu",
+		 "words=%llu,whole=%llu,fill=%s,vcpus=%llu",
 		 (unsigned long long)w->mem_mib,
 		 (unsigned long long)bench_spec_rate(w), w->pattern,
 		 (unsigned long long)w->words, (unsigned long long)w->whole,
-		 (unsigned long long)w->vcpus);
+		 w->fill, (unsigned long long)w->vcpus);
 }

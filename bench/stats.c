@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Percentiles, medians and ratios. */
+/* Percentiles, medians and ratios of one run. */
 #include "config.h"
 
 #include "bench/bench.h"
@@ -65,6 +65,13 @@ static double ratio(double a, double b)
 	return b > 0 ? a / b : 0;
 }
 
+double bench_result_cpu_us(const struct bench_result *r)
+{
+	return ratio(
+		(double)(r->cpu.us[BENCH_PRIMARY] + r->cpu.us[BENCH_SECONDARY]),
+		(double)r->cpu.pages);
+}
+
 void bench_result_ratios(struct bench_result *r)
 {
 	const struct bench_summary *s = r->summary;
@@ -81,5 +88,10 @@ void bench_result_ratios(struct bench_result *r)
 		.commit_to_wire =
 			ratio((double)s[BENCH_ack_us].p50, r->limits.wire_us),
 		.sent_to_raw = ratio((double)sent, (double)raw),
+		.cpu_to_copy = ratio(
+			bench_result_cpu_us(r),
+			ratio(r->limits.copy_us, (double)r->limits.pages)),
 	};
+	r->runs = 1;
+	r->smallest = r->largest = r->ratios;
 }

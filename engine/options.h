@@ -69,6 +69,8 @@ struct settings {
 	bool watch;
 	uint64_t seconds;
 	char *workload;
+	char *suite;
+	uint64_t runs; /* 0: as the workloads want */
 	char *plot;
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine/stats.c, samples.c: from lines to percentiles. */
+/* bench/stats.c, samples.c, runs.c: from lines to percentiles and medians. */
 #include "config.h"
 
 #include "bench/bench.h"
@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -106,9 +107,35 @@ static void test_the_first_are_thrown_away(void **state)
 	bench_samples_fini(&s);
 }
 
+/* Ten pages a line: where more are wanted, until these were there. */
+static void test_warm_by_pages(void **state)
+{
+	struct bench_samples s = { .warm_pages = 81 };
+	uint64_t i;
+
+	(void)state;
+	for (i = 0; i < 12; i++)
+		assert_int_equal(
+			take(&s, acknowledged(SECOND_US + i * 200000, 200)), 0);
+	assert_int_equal(s.warming, 9);
+	assert_int_equal(s.count, 3);
+	bench_samples_fini(&s);
+	/* But not for ever. */
+	s.warm_pages = 1000000;
+	for (i = 0; i < 13; i++)
+		assert_int_equal(
+			take(&s, acknowledged((i + 1) * SECOND_US, 200)), 0);
+	assert_int_equal(s.warming, 10);
+	assert_int_equal(s.count, 3);
+	bench_samples_fini(&s);
+}
+
 static void test_a_result(void **state)
 {
-	struct bench_result r = { .limits = { .copy_us = 50, .wire_us = 300 } };
+	struct bench_result r = {
+		.limits = { .pages = 100, .copy_us = 50, .wire_us = 300 },
+		.cpu = { .pages = 2000, .us = { 4000, 2000 } },
+	};
 	uint64_t i;
 
 	(void)state;
@@ -130,6 +157,85 @@ static void test_a_result(void **state)
 	assert_true(r.ratios.pause_to_copy == 2);
 	assert_true(r.ratios.commit_to_wire == 2);
 	assert_true(r.ratios.sent_to_raw == 0.1);
+	assert_true(bench_result_cpu_us(&r) == 3);
+	assert_true(r.ratios.cpu_to_copy == 6);
+	assert_int_equal(r.runs, 1);
+	assert_true(r.smallest.cpu_to_copy == 6 && r.largest.cpu_to_copy == 6);
+	bench_samples_fini(&r.samples);
+}
+
+/* A run in which all is `n`, or follows from it. */
+static void make_run(struct bench_result *r, unsigned int n)
+{
+	size_t f;
+
+	memset(r, 0, sizeof(*r));
+	r->samples.at = calloc(n, sizeof(*r->samples.at));
+	r->samples.count = r->samples.room = n;
+	r->samples.skipped = n;
+	r->samples.aborted = 2 * n;
+	r->samples.warming = 3 * n;
+	for (f = 0; f < BENCH_FIGURE_COUNT; f++)
+		r->summary[f] = (struct bench_summary){ n, 10 * n + f, 20 * n,
+							30 * n, 40 * n };
+	r->limits = (struct bench_limits){ 100 + n, n, 2 * n, 3 * n };
+	r->cpu = (struct bench_cpu){ n, { 10 * n, 20 * n } };
+	r->ratios = (struct bench_ratios){ n, 10 - n, 2 * n, 3 * n };
+}
+
+/* Each figure by itself: the median is not that of the median run. */
+static void test_runs(void **state)
+{
+	static const unsigned int order[] = { 4, 1, 5, 2, 3 };
+	struct bench_result runs[5], r = { 0 };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 5; i++)
+		make_run(&runs[i], order[i]);
+	assert_int_equal(bench_result_of_runs(&r, runs, 5), 0);
+	assert_int_equal(r.runs, 5);
+	for (i = 0; i < BENCH_FIGURE_COUNT; i++) {
+		assert_int_equal(r.summary[i].min, 1);
+		assert_int_equal(r.summary[i].p50, 30 + i);
+		assert_int_equal(r.summary[i].p90, 60);
+		assert_int_equal(r.summary[i].p99, 90);
+		assert_int_equal(r.summary[i].max, 200);
+	}
+	assert_int_equal(r.limits.pages, 103);
+	assert_true(r.limits.copy_us == 3 && r.limits.wire_us == 6 &&
+		    r.limits.round_trip_us == 9);
+	assert_true(r.ratios.pause_to_copy == 3 &&
+		    r.smallest.pause_to_copy == 1 &&
+		    r.largest.pause_to_copy == 5);
+	assert_true(r.ratios.commit_to_wire == 7 &&
+		    r.smallest.commit_to_wire == 5 &&
+		    r.largest.commit_to_wire == 9);
+	assert_true(r.ratios.cpu_to_copy == 9 && r.smallest.cpu_to_copy == 3 &&
+		    r.largest.cpu_to_copy == 15);
+	assert_int_equal(r.cpu.pages, 15);
+	assert_int_equal(r.cpu.us[BENCH_PRIMARY], 150);
+	assert_int_equal(r.cpu.us[BENCH_SECONDARY], 300);
+	assert_int_equal(r.samples.count, 15);
+	assert_int_equal(r.samples.skipped, 15);
+	assert_int_equal(r.samples.aborted, 30);
+	assert_int_equal(r.samples.warming, 45);
+	for (i = 0; i < 5; i++)
+		assert_null(runs[i].samples.at);
+	bench_samples_fini(&r.samples);
+}
+
+/* Of an even number the lower of the two in the middle, which was measured. */
+static void test_an_even_number_of_runs(void **state)
+{
+	struct bench_result runs[2], r = { 0 };
+
+	(void)state;
+	make_run(&runs[0], 5);
+	make_run(&runs[1], 2);
+	assert_int_equal(bench_result_of_runs(&r, runs, 2), 0);
+	assert_int_equal(r.summary[0].p50, 20);
+	assert_true(r.ratios.pause_to_copy == 2);
 	bench_samples_fini(&r.samples);
 }
 
@@ -158,7 +264,10 @@ int main(void)
 		cmocka_unit_test(test_percentiles),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_the_first_are_thrown_away),
+		cmocka_unit_test(test_warm_by_pages),
 		cmocka_unit_test(test_a_result),
+		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_an_even_number_of_runs),
 		cmocka_unit_test(test_no_epoch_log),
 	};
 

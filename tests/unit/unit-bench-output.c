@@ -25,6 +25,7 @@ static void fill(struct bench_result *r, const char *pattern, size_t count,
 	memset(r, 0, sizeof(*r));
 	strcpy(r->workload.pattern, pattern);
 	strcpy(r->workload.spec, pattern);
+	r->workload.fill = "random";
 	r->workload.pages = pages;
 	r->workload.interval_ms = 50;
 	r->samples.at = calloc(count, sizeof(*r->samples.at));
@@ -40,6 +41,7 @@ static void fill(struct bench_result *r, const char *pattern, size_t count,
 	assert_int_equal(bench_result_summarize(r), 0);
 	r->limits = (struct bench_limits){ pages ? pages : 1, (double)us / 3,
 					   (double)us / 2, 50 };
+	r->cpu = (struct bench_cpu){ 10, { 30, 10 } };
 	bench_result_ratios(r);
 }
 
@@ -49,6 +51,7 @@ static struct bench *bench_of(size_t count)
 
 	b->set = &set;
 	b->count = b->done = count;
+	b->cpu[BENCH_PRIMARY] = b->cpu[BENCH_SECONDARY] = -1;
 	strcpy(b->congestion, "cubic");
 	return b;
 }
@@ -214,6 +217,50 @@ static void test_json(void **state)
 	assert_true(
 		json_real_value(json_object_get(json_object_get(r, "ratios"),
 						"pause_to_copy")) > 0);
+	assert_true(json_real_value(json_object_get(
+			    json_object_get(r, "ratios"), "cpu_to_copy")) > 0);
+	assert_int_equal(json_integer_value(json_object_get(r, "runs")), 1);
+	assert_null(json_object_get(r, "spread"));
+	assert_int_equal(json_array_size(json_object_get(o, "left_out")), 0);
+	assert_int_equal(json_array_size(json_object_get(o, "pinned")), 0);
+	json_decref(o);
+	free(text);
+	bench_free(b);
+}
+
+/* What only is there where it was: runs, what is left out, processors. */
+static void test_json_of_more(void **state)
+{
+	struct bench *b = bench_of(1);
+	json_t *o, *r, *ratio;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	(void)state;
+	fill(&b->results[0], "random", 50, 100, 400);
+	b->results[0].runs = 5;
+	b->results[0].smallest.commit_to_wire = 0.5;
+	b->results[0].largest.commit_to_wire = 1.5;
+	b->left_out_count = 1;
+	strcpy(b->left_out[0].spec, "redis,pages=7");
+	b->cpu[BENCH_PRIMARY] = 2;
+	b->cpu[BENCH_SECONDARY] = 5;
+	assert_int_equal(bench_json(b, out), 0);
+	fclose(out);
+	o = json_loads(text, 0, NULL);
+	r = json_array_get(json_object_get(o, "results"), 0);
+	assert_int_equal(json_integer_value(json_object_get(r, "runs")), 5);
+	assert_int_equal(json_object_size(json_object_get(r, "spread")), 4);
+	ratio = json_object_get(json_object_get(r, "spread"), "commit_to_tls");
+	assert_true(json_real_value(json_object_get(ratio, "min")) == 0.5);
+	assert_true(json_real_value(json_object_get(ratio, "max")) == 1.5);
+	assert_string_equal(json_string_value(json_array_get(
+				    json_object_get(o, "left_out"), 0)),
+			    "redis,pages=7");
+	assert_int_equal(json_integer_value(json_array_get(
+				 json_object_get(o, "pinned"), 1)),
+			 5);
 	json_decref(o);
 	free(text);
 	bench_free(b);
@@ -238,6 +285,17 @@ static void test_table(void **state)
 		"       449\n"));
 	assert_non_null(strstr(text, "acknowledge / TLS 2.12"));
 	assert_non_null(strstr(text, "congestion control: cubic"));
+	assert_non_null(strstr(text, "processor of both sides 4.00 us a page"));
+	assert_null(strstr(text, " runs"));
+	free(text);
+	out = open_memstream(&text, &size);
+	b->results[0].runs = 5;
+	b->results[0].smallest.commit_to_wire = 0.5;
+	b->results[0].largest.commit_to_wire = 12;
+	bench_table(b, out);
+	fclose(out);
+	assert_non_null(strstr(text, "median 103, of 5 runs"));
+	assert_non_null(strstr(text, "acknowledge / TLS 2.12 (0.5 to 12)"));
 	free(text);
 	bench_free(b);
 }
@@ -248,6 +306,7 @@ int main(void)
 		cmocka_unit_test(test_a_picture),
 		cmocka_unit_test(test_odd_pictures),
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_json_of_more),
 		cmocka_unit_test(test_table),
 	};
 

@@ -26,6 +26,7 @@ static int begin(void **state)
 {
 	(void)state;
 	memset(&b, 0, sizeof(b));
+	bench_cpus(b.cpu);
 	assert_int_equal(bench_signals(&b), 0);
 	assert_int_equal(bench_dir_make(&b), 0);
 	return 0;
@@ -43,9 +44,11 @@ static void start(struct bench_process *p, const char *word, int fd)
 {
 	const char *const words[] = { "child", word, NULL };
 	char log[sizeof(b.dir) + 8];
+	struct bench_child c = bench_child_of(words, log);
 
 	snprintf(log, sizeof(log), "%s/log", b.dir);
-	assert_int_equal(bench_start(&b, words, log, fd, p), 0);
+	c.fd = fd;
+	assert_int_equal(bench_start(&b, &c, p), 0);
 }
 
 static bool wait_ended(struct bench_process *p)
@@ -95,6 +98,53 @@ static void test_what_one_said_and_how_it_ended(void **state)
 	assert_int_equal(p.killed_by, SIGKILL);
 	bench_end(&p);
 	assert_non_null(strstr(bench_dir_last_line(&b, "none"), "nothing"));
+}
+
+/* Another program: its own ends of two pipes, its processor, its own log. */
+static void test_another_program(void **state)
+{
+	const char *const words[] = {
+		"sh", "-c",
+		"read a; echo \"<$a>\"; grep Cpus_allowed_list "
+		"/proc/self/status; echo oops >&2; sleep 60",
+		NULL
+	};
+	char log[sizeof(b.dir) + 8], said[256] = "", allowed[32];
+	struct bench_child c = bench_child_of(words, log);
+	struct bench_process p;
+	int in[2], out[2], i;
+	size_t n = 0;
+
+	(void)state;
+	snprintf(log, sizeof(log), "%s/sh", b.dir);
+	assert_int_equal(pipe2(in, O_CLOEXEC) | pipe2(out, O_CLOEXEC), 0);
+	c.program = "/bin/sh";
+	c.in = in[0];
+	c.out = out[1];
+	c.cpu = b.cpu[BENCH_SECONDARY];
+	assert_int_equal(bench_start(&b, &c, &p), 0);
+	close(in[0]);
+	close(out[1]);
+	assert_int_equal(write(in[1], "hello\n", 6), 6);
+	for (i = 0; i < 1000 && !strchr(said, '\t'); i++)
+		if (bench_wait(&b, out[0], 10000))
+			n += (size_t)read(out[0], said + n,
+					  sizeof(said) - 1 - n);
+	assert_non_null(strstr(said, "<hello>\n"));
+	snprintf(allowed, sizeof(allowed), "\t%d\n", c.cpu);
+	if (c.cpu >= 0)
+		assert_non_null(strstr(said, allowed));
+	for (i = 0; i < 1000 && strcmp(bench_dir_last_line(&b, "sh"), "oops");
+	     i++)
+		clock_sleep_us(10000);
+	assert_string_equal(bench_dir_last_line(&b, "sh"), "oops");
+	/* Standing still, it ends too. */
+	kill(p.pid, SIGSTOP);
+	kill(p.pid, SIGKILL);
+	assert_true(wait_ended(&p));
+	bench_end(&p);
+	close(in[1]);
+	close(out[0]);
 }
 
 /* An epoch of several rounds may count a page twice. */
@@ -222,6 +272,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_family_that_does_not_want_to_end),
 		cmocka_unit_test(test_what_one_said_and_how_it_ended),
+		cmocka_unit_test(test_another_program),
 		cmocka_unit_test(test_more_pages_than_there_are),
 		cmocka_unit_test(test_two_signals),
 		cmocka_unit_test(test_calls),

@@ -29,6 +29,8 @@ static void test_what_is_not_said(void **state)
 	assert_int_equal(got[0].words, 8);
 	assert_int_equal(got[0].whole, 5);
 	assert_int_equal(got[0].vcpus, 1);
+	assert_string_equal(got[0].fill, "random");
+	assert_false(got[0].program);
 	assert_int_equal(bench_spec_rate(&got[0]), 20000);
 }
 
@@ -37,7 +39,7 @@ static void test_all_that_can_be_said(void **state)
 	(void)state;
 	assert_int_equal(
 		bench_spec_parse("sequential,vcpus=2,whole=0,words=512,mem=4,"
-				 "interval=60000,pages=1;random",
+				 "fill=zero,interval=60000,pages=1;random",
 				 got, why),
 		2);
 	assert_string_equal(got[0].pattern, "sequential");
@@ -47,6 +49,7 @@ static void test_all_that_can_be_said(void **state)
 	assert_int_equal(got[0].words, 512);
 	assert_int_equal(got[0].whole, 0);
 	assert_int_equal(got[0].vcpus, 2);
+	assert_string_equal(got[0].fill, "zero");
 	assert_int_equal(bench_spec_rate(&got[0]), 1); /* never none */
 	assert_string_equal(got[1].spec, "random");
 }
@@ -57,6 +60,64 @@ static void test_the_default(void **state)
 	assert_true(bench_spec_parse(bench_workloads_default, got, why) >= 3);
 }
 
+static void test_the_suite(void **state)
+{
+	int n;
+
+	(void)state;
+	assert_null(bench_suite("none"));
+	assert_null(bench_suite(""));
+	n = bench_spec_parse(bench_suite("standard"), got, why);
+	assert_int_equal(n, 10);
+	for (int i = 0; i < n; i++) {
+		assert_int_equal(got[i].program, i < 4);
+		assert_int_equal(got[i].pages, i % 2 ? 10000 : 1000);
+		assert_int_equal(bench_spec_rate(&got[i]), 20000);
+	}
+	assert_string_equal(got[0].pattern, "redis");
+	assert_string_equal(got[2].pattern, "sqlite");
+	assert_string_equal(got[4].fill, "zero");
+	assert_int_equal(got[4].whole, 100);
+	assert_string_equal(got[6].fill, "random");
+	assert_int_equal(got[6].whole, 100);
+	assert_int_equal(got[8].whole, 0);
+	assert_int_equal(got[8].words, 1);
+	assert_int_equal(got[8].warm_pages, 0);
+	bench_spec_settle(&got[8]);
+	assert_int_equal(got[8].warm_pages, 5 * 64 * 256);
+}
+
+/* The least memory is what the recording needs; more may be asked for. */
+static void test_a_program(void **state)
+{
+	const struct bench_trace t = { .file = "/tmp/x/redis.trace",
+				       .live = 300,
+				       .entries = 7000,
+				       .needs_mib = 50 };
+	char words[BENCH_GUEST_BYTES];
+	struct guest_error error;
+	struct embedded_spec spec;
+
+	(void)state;
+	assert_int_equal(bench_spec_parse("redis,pages=3000,interval=10,mem=70;"
+					  "sqlite,mem=4",
+					  got, why),
+			 2);
+	assert_true(got[0].program && got[1].program);
+	bench_spec_trace(&got[0], &t);
+	bench_spec_trace(&got[1], &t);
+	assert_int_equal(got[0].mem_mib, 70);
+	assert_int_equal(got[1].mem_mib, 50);
+	assert_int_equal(bench_spec_written_pages(&got[0]), 300);
+	assert_int_equal(got[0].warm_pages, 7000);
+	bench_spec_guest(&got[0], words);
+	assert_int_equal(embedded_spec_parse(words + 9, &spec, &error), 0);
+	assert_int_equal(spec.workload, EMBEDDED_REPLAY);
+	assert_int_equal(spec.mem_bytes, 70 << 20);
+	assert_int_equal(spec.rate, 300000);
+	assert_string_equal(spec.file, t.file);
+}
+
 /* What a bench accepts its guest does, too, with whatever it adds to it. */
 static void test_the_guest_understands_it(void **state)
 {
@@ -65,6 +126,7 @@ static void test_the_guest_understands_it(void **state)
 		"whole=100,vcpus=16",
 		"sequential,pages=1,interval=60000,mem=4,words=1,whole=0,"
 		"vcpus=1",
+		"random,whole=100,fill=zero",
 		"hot",
 	};
 	char words[BENCH_GUEST_BYTES];
@@ -82,6 +144,8 @@ static void test_the_guest_understands_it(void **state)
 		assert_int_equal(spec.rate, bench_spec_rate(&got[0]));
 		assert_int_equal(spec.words, got[0].words);
 		assert_int_equal(spec.whole, got[0].whole);
+		assert_int_equal(spec.fill == EMBEDDED_FILL_ZERO,
+				 !strcmp(got[0].fill, "zero"));
 		assert_int_equal(spec.vcpus, got[0].vcpus);
 	}
 }
@@ -119,6 +183,13 @@ static void test_refused(void **state)
 	refused("hot,whole=101", "from 0 to 100");
 	refused("hot,pages=1000000,interval=9,mem=9999", "a second");
 	refused("hot,vcpus=17", "from 1 to 16");
+	refused("hot,fill=one", "fill takes random or zero, not 'one'");
+	refused("hot,fill=", "not ''");
+	refused("redis,words=3", "there is no 'words' (pages, interval, mem)");
+	refused("sqlite,vcpus=1", "there is no 'vcpus'");
+	refused("redis,fill=zero", "there is no 'fill'");
+	refused("redis,pages=1000000,interval=5", "a second");
+	refused("redis-server", "not a pattern");
 	refused("hot,mem=262145", "from 4 to 262144");
 	refused("hot,mem=4,pages=1025", "no more than 1024 pages");
 	memset(longer, 'a', sizeof(longer));
@@ -131,15 +202,20 @@ static void test_refused(void **state)
 
 static void test_an_option_given_twice(void **state)
 {
-	char *argv[] = { (char *)"bench", (char *)"--workload=hot",
+	char *argv[] = { (char *)"bench",
+			 (char *)"--workload=hot",
 			 (char *)"--for=7",
-			 (char *)"--workload=random;sequential", NULL };
+			 (char *)"--runs=3",
+			 (char *)"--workload=random;sequential",
+			 NULL };
 	struct settings set;
 
 	(void)state;
-	assert_int_equal(options_parse(ON_BENCH, 4, argv, &set), 4);
+	assert_int_equal(options_parse(ON_BENCH, 5, argv, &set), 5);
 	assert_string_equal(set.workload, "hot;random;sequential");
 	assert_int_equal(set.seconds, 7);
+	assert_int_equal(set.runs, 3);
+	assert_null(set.suite);
 	settings_fini(&set);
 }
 
@@ -149,6 +225,8 @@ int main(void)
 		cmocka_unit_test(test_what_is_not_said),
 		cmocka_unit_test(test_all_that_can_be_said),
 		cmocka_unit_test(test_the_default),
+		cmocka_unit_test(test_the_suite),
+		cmocka_unit_test(test_a_program),
 		cmocka_unit_test(test_the_guest_understands_it),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_an_option_given_twice),
