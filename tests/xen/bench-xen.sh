@@ -93,7 +93,7 @@ takeover_ms() {
 
 # Colod's own word for it, without the detection and the guest's first line.
 activated_ms() {	# way, killed at
-	if [ "$1" = remus ] || ! within 30 find_log b.colod "-> active "; then
+	if [ "$1" = remus ] || ! within 30 find_log b.colod "runs here as domain"; then
 		echo null
 		return
 	fi
