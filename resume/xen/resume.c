@@ -34,10 +34,11 @@
 enum {
 	TRIES = 100,
 	/*
-	 * What libxc 4.17 asks and sets before a fast resume, to write the
-	 * return code: domain, callback, width, registers, registers.
+	 * What libxenguest 4.17 asks and sets before a fast resume, to write the
+	 * return code of an HVM guest (modify_returncode() in its xg_resume.c):
+	 * domain, callback, version, width, and the registers twice.
 	 */
-	FAST_CALLS = 5,
+	FAST_CALLS = 6,
 };
 
 static int resume(struct xen_host *h, uint32_t domid, int fast)
