@@ -48,7 +48,7 @@
 	X(BEFORE_ENCODE, "before-encode", "primary", 0,                        \
 	  "nothing of the epoch has been encoded")                             \
 	X(MID_PAGES, "mid-pages", "primary", 0,                                \
-	  "between two PAGES frames of an epoch")                              \
+	  "a PAGES frame of an epoch is queued")                               \
 	X(BEFORE_STATE, "before-state", "primary", 0,                          \
 	  "all pages are queued, the state is not")                            \
 	X(BEFORE_EPOCH_END, "before-epoch-end", "primary", 0,                  \

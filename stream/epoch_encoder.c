@@ -176,7 +176,7 @@ static int put_pages(struct epoch_encoder *enc, const struct epoch *e,
 
 	while (run.count && !err) {
 		err = put_some(enc, &run, out);
-		if (!err && run.count)
+		if (!err)
 			err = fault_at(FAULT_MID_PAGES);
 	}
 	return err;

@@ -40,7 +40,6 @@ struct run {
 	uint64_t made;	/* since begun_us */
 	uint64_t total; /* ever */
 	uint32_t turn;	/* who may pay first */
-	uint64_t rate;	/* payments a second, 0: no limit */
 	char command[64];
 	size_t command_len;
 	bool over;
@@ -77,24 +76,12 @@ static void say_status(const struct run *r, uint64_t now_us)
 	fflush(stdout);
 }
 
-static void pays(struct run *r, uint64_t pipeline, uint64_t rate)
-{
-	r->all.pipeline = (uint32_t)pipeline;
-	r->rate = rate;
-	r->begun_us = clock_now_us();
-	r->made = 0;
-}
-
 static void obey(struct run *r, const char *word, uint64_t now_us)
 {
 	if (!strcmp(word, "status"))
 		say_status(r, now_us);
 	else if (!strcmp(word, "mark"))
 		r->all.outages.longest_since_mark_us = 0;
-	else if (!strcmp(word, "crowd"))
-		pays(r, CLIENT_PIPELINE_MAX, 0);
-	else if (!strcmp(word, "calm"))
-		pays(r, r->o->pipeline, r->o->rate);
 	else if (!strcmp(word, "verify"))
 		r->over = true;
 	else
@@ -125,9 +112,9 @@ static void read_commands(struct run *r, uint64_t now_us)
 /* How many payments the rate allows to have been made by now. */
 static uint64_t allowed(const struct run *r, uint64_t now_us)
 {
-	if (!r->rate)
+	if (!r->o->rate)
 		return UINT64_MAX;
-	return (now_us - r->begun_us) * r->rate / 1000000 + 1;
+	return (now_us - r->begun_us) * r->o->rate / 1000000 + 1;
 }
 
 /* All in turn, so that a rate is shared by all of them. */
@@ -136,7 +123,7 @@ static void pay(struct run *r, uint64_t now_us)
 	uint64_t limit = allowed(r, now_us), idle = 0;
 
 	/* What could not be paid in an outage is not made up for. */
-	if (limit != UINT64_MAX && limit > r->made + r->rate / 10 + 1) {
+	if (limit != UINT64_MAX && limit > r->made + r->o->rate / 10 + 1) {
 		r->begun_us = now_us;
 		r->made = 0;
 		limit = 1;
@@ -188,7 +175,8 @@ static void run(struct run *r)
 {
 	uint64_t end_us, i, now_us = clock_now_us();
 
-	pays(r, r->o->pipeline, r->o->rate);
+	r->all.pipeline = (uint32_t)r->o->pipeline;
+	r->begun_us = now_us;
 	end_us = r->o->for_s ? now_us + r->o->for_s * 1000000 : UINT64_MAX;
 	while (!signalled && !r->over && now_us < end_us &&
 	       (r->o->control || r->all.refused < r->o->clients)) {

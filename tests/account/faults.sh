@@ -59,7 +59,6 @@ passage() { # point
 	case $1 in
 	*-image | image-sent | *-build | *-fence | *-activate | connect | \
 		accept | handshake) echo 1 ;;
-	mid-pages) echo $((1 + RANDOM % 3)) ;; # a crowd fills the ledger
 	*) echo $((2 + RANDOM % 30)) ;;
 	esac
 }
@@ -81,17 +80,12 @@ accident() { # point run|other
 	*-fence:other) harm kill-colod "$run" ;;
 	*-activate:other) harm kill-host "$run" ;;
 	accept:*) status_of "${!2}" >/dev/null ;;
-	# It comes after an epoch's first frame, and an epoch of these
-	# clients has no second one, unless they all hurry.
-	mid-pages:*) echo crowd >&"$clients_in" ;;
 	esac
 }
 
 fault_round() { # POINT:ACTION:run|other
 	local point action side host lines from armed was=$takeovers is=struck
-	local interval=$interval
 	IFS=: read -r point action side <<<"$1"
-	[ "$point" != mid-pages ] || interval=200 # ms, for enough payments
 	host=${!side}
 	from=$(now_ms)
 	echo mark >&"$clients_in"
@@ -123,7 +117,6 @@ fault_round() { # POINT:ACTION:run|other
 		kill_colod "$host"
 		;;
 	esac
-	echo calm >&"$clients_in"
 	recover
 	local served=$?
 	say "$1 on $host: $is, $((takeovers - was)) takeovers," \

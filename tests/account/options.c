@@ -57,9 +57,7 @@ static void usage(FILE *out)
 	fputs("  --record=FILE      append each acknowledgement to FILE\n"
 	      "  --control          take commands from standard input:\n"
 	      "                     status, mark (the longest silence begins\n"
-	      "                     anew), crowd (as many open payments as\n"
-	      "                     there can be), calm (as before), verify\n"
-	      "                     (or its end): end\n"
+	      "                     anew), verify (or its end): end\n"
 	      "  --json             the verdict as JSON\n"
 	      "  -v, --verbose      each silence of more than 100 ms\n",
 	      out);
