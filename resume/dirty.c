@@ -10,6 +10,42 @@
 #include "base/fault.h"
 #include "base/memory.h"
 
+/*
+ * Of a guest's gfns most are not written in an epoch, and under Xen most of a
+ * small one's are a hole below 4 GiB.  So the bitmaps are gone through in
+ * groups of 4,096 gfns: what was collected is looked at in all of them, the
+ * rest where it may have something.
+ */
+enum { GROUP_WORDS = 64 };
+
+static size_t kept_words(const struct dirty *d)
+{
+	return d->words / GROUP_WORDS / 64 + 1;
+}
+
+/* The end of the group that word `w` is in. */
+static size_t group_end(const struct dirty *d, size_t w)
+{
+	size_t end = (w / GROUP_WORDS + 1) * GROUP_WORDS;
+
+	return end < d->words ? end : d->words;
+}
+
+static uint64_t *group_kept(struct dirty *d, size_t w, uint64_t *bit)
+{
+	*bit = UINT64_C(1) << w / GROUP_WORDS % 64;
+	return &d->kept[w / GROUP_WORDS / 64];
+}
+
+static bool any(const uint64_t *words, size_t count)
+{
+	uint64_t all = 0;
+
+	for (size_t i = 0; i < count; i++)
+		all |= words[i];
+	return all;
+}
+
 int dirty_open(struct dirty *d, size_t words, uint64_t *bits)
 {
 	*d = (struct dirty){ .words = words, .bits = bits, .own_bits = !bits };
@@ -18,7 +54,8 @@ int dirty_open(struct dirty *d, size_t words, uint64_t *bits)
 	d->carry = memory_touched(words * 8);
 	d->ahead = memory_touched(words * 8);
 	d->apart = memory_touched(words * 8);
-	if (d->bits && d->carry && d->ahead && d->apart)
+	d->kept = memory_touched(kept_words(d) * 8);
+	if (d->bits && d->carry && d->ahead && d->apart && d->kept)
 		return 0;
 	dirty_close(d);
 	return -ENOMEM;
@@ -31,6 +68,7 @@ void dirty_close(struct dirty *d)
 	free(d->carry);
 	free(d->ahead);
 	free(d->apart);
+	free(d->kept);
 	*d = (struct dirty){ 0 };
 }
 
@@ -40,6 +78,7 @@ void dirty_reset(struct dirty *d)
 	memset(d->carry, 0, d->words * 8);
 	memset(d->ahead, 0, d->words * 8);
 	memset(d->apart, 0, d->words * 8);
+	memset(d->kept, 0, kept_words(d) * 8);
 	d->captured = d->over = false;
 	d->pages = d->apart_pages = d->again = 0;
 	d->next_word = 0;
@@ -63,35 +102,81 @@ static uint64_t put_word(struct dirty *d, struct epoch *e, size_t w,
 	return dirty;
 }
 
+/* The way of the written pages into an epoch. */
+struct way {
+	struct epoch *e;
+	dirty_put_fn *put;
+	void *arg;
+	uint64_t *where; /* ahead or apart: what was put is noted there */
+	size_t count;	 /* pages put */
+	size_t full; /* the word at which there was no more room, or words */
+};
+
+static void put_words(struct dirty *d, struct way *way, size_t w, size_t end)
+{
+	for (; w < end; w++) {
+		uint64_t dirty = d->bits[w] | d->carry[w], left;
+
+		if (!dirty)
+			continue;
+		left = put_word(d, way->e, w, dirty, way->put, way->arg);
+		d->bits[w] = 0;
+		d->carry[w] = left;
+		dirty &= ~left;
+		way->count += (size_t)__builtin_popcountll(dirty);
+		way->where[w] |= dirty;
+		if (left && way->full == d->words)
+			way->full = w;
+	}
+}
+
+/* And what is behind it in its last group: that is then taken twice, or first.
+ */
+static void put_range(struct dirty *d, struct way *way, size_t w, size_t to)
+{
+	size_t end;
+
+	for (; w < to; w = end) {
+		uint64_t bit, *kept = group_kept(d, w, &bit);
+
+		end = group_end(d, w);
+		if (!(*kept & bit) && !any(d->bits + w, end - w))
+			continue;
+		*kept |= bit;
+		put_words(d, way, w, end);
+	}
+}
+
 /*
  * Goes on where the last one ran out of room: pages that are written all the
- * time must not keep the others waiting for ever.  What was put is noted in
- * `where`, ahead or apart.  True: all were put.
+ * time must not keep the others waiting for ever.  True: all were put.
  */
-static bool put_all(struct dirty *d, struct epoch *e, uint64_t *where,
-		    dirty_put_fn *put, void *arg, size_t *count)
+static bool put_all(struct dirty *d, struct way *way)
 {
-	size_t w = d->next_word, full = d->words;
-	uint64_t dirty, left;
+	size_t from = d->next_word;
 
-	for (size_t i = 0; i < d->words; i++) {
-		dirty = d->bits[w] | d->carry[w];
-		if (dirty) {
-			left = put_word(d, e, w, dirty, put, arg);
-			d->bits[w] = 0;
-			d->carry[w] = left;
-			dirty &= ~left;
-			*count += (size_t)__builtin_popcountll(dirty);
-			where[w] |= dirty;
-			if (left && full == d->words)
-				full = w;
-		}
-		if (++w == d->words)
-			w = 0;
+	way->full = d->words;
+	put_range(d, way, from, d->words);
+	put_range(d, way, 0, from);
+	if (way->full < d->words)
+		d->next_word = way->full;
+	return way->full == d->words;
+}
+
+/* Whether anything is left in them. */
+static bool settle_words(struct dirty *d, size_t w, size_t end)
+{
+	uint64_t left = 0;
+
+	for (; w < end; w++) {
+		if (!d->captured)
+			d->carry[w] |= d->ahead[w];
+		d->ahead[w] = 0;
+		if (d->over)
+			d->apart[w] = 0;
+		left |= d->carry[w] | d->apart[w];
 	}
-	if (full < d->words)
-		d->next_word = full;
-	return full == d->words;
+	return left;
 }
 
 /*
@@ -100,12 +185,14 @@ static bool put_all(struct dirty *d, struct epoch *e, uint64_t *where,
  */
 static void settle(struct dirty *d)
 {
-	for (size_t w = 0; w < d->words; w++) {
-		if (!d->captured)
-			d->carry[w] |= d->ahead[w];
-		d->ahead[w] = 0;
-		if (d->over)
-			d->apart[w] = 0;
+	size_t end;
+
+	for (size_t w = 0; w < d->words; w = end) {
+		uint64_t bit, *kept = group_kept(d, w, &bit);
+
+		end = group_end(d, w);
+		if (*kept & bit && !settle_words(d, w, end))
+			*kept &= ~bit;
 	}
 	if (d->over)
 		d->apart_pages = 0;
@@ -133,24 +220,27 @@ bool dirty_worth(const struct dirty *d)
 size_t dirty_copy_ahead(struct dirty *d, struct epoch *e, bool apart,
 			dirty_put_fn *put, void *arg)
 {
-	size_t count = 0;
+	struct way way = { .e = e,
+			   .put = put,
+			   .arg = arg,
+			   .where = apart ? d->apart : d->ahead };
 
 	if (!e->page_count)
 		settle(d);
-	put_all(d, e, apart ? d->apart : d->ahead, put, arg, &count);
+	put_all(d, &way);
 	if (apart)
 		d->apart_pages = e->page_count;
-	return count;
+	return way.count;
 }
 
 void dirty_copy(struct dirty *d, struct epoch *e, dirty_put_fn *put, void *arg)
 {
-	size_t count = 0;
+	struct way way = { .e = e, .put = put, .arg = arg, .where = d->ahead };
 
 	/* Nothing was copied ahead into this one. */
 	if (!e->page_count)
 		settle(d);
-	e->partial = !put_all(d, e, d->ahead, put, arg, &count);
+	e->partial = !put_all(d, &way);
 	e->again_count = d->again;
 }
 

@@ -24,6 +24,7 @@ struct dirty {
 	uint64_t *carry; /* written, and in no epoch */
 	uint64_t *ahead; /* copied into one that is not captured */
 	uint64_t *apart; /* in an earlier round of that epoch */
+	uint64_t *kept;	 /* a bit a group: the three above may have some in it */
 	bool captured;	 /* it has been: `ahead` means nothing any more */
 	bool over;	 /* all rounds have: nor does `apart` */
 	size_t pages;	 /* of its captures so far */

@@ -11,7 +11,9 @@
 
 #include <cmocka.h>
 
-enum { GFNS = 256, ROOM = 80 };
+/* So far apart that most groups of the bitmaps are empty most of the time. */
+enum { GFNS = 256, STRIDE = 1031, ROOM = 80 };
+enum { WORDS = (GFNS - 1) * STRIDE / 64 + 1 };
 
 /* A guest: its pages' versions, and what a standby would have of them. */
 struct guest {
@@ -19,7 +21,8 @@ struct guest {
 	struct epoch *e;
 	uint8_t memory[GFNS][WIRE_PAGE_BYTES];
 	uint8_t standby[GFNS];
-	uint64_t written[GFNS / 64];
+	bool apart[GFNS]; /* went in a round of its own of this epoch */
+	uint64_t written[WORDS];
 	size_t put;
 };
 
@@ -28,7 +31,7 @@ static bool put(void *arg, struct epoch *e, uint64_t gfn)
 	struct guest *g = arg;
 
 	g->put++;
-	return epoch_put(e, gfn, g->memory[gfn]);
+	return epoch_put(e, gfn, g->memory[gfn / STRIDE]);
 }
 
 static struct guest *guest_of(size_t room)
@@ -38,8 +41,8 @@ static struct guest *guest_of(size_t room)
 	assert_non_null(g);
 	g->e = epoch_new(room, 4096);
 	assert_non_null(g->e);
-	assert_int_equal(epoch_index(g->e, GFNS - 1), 0);
-	assert_int_equal(dirty_open(&g->d, GFNS / 64, NULL), 0);
+	assert_int_equal(epoch_index(g->e, (GFNS - 1) * STRIDE), 0);
+	assert_int_equal(dirty_open(&g->d, WORDS, NULL), 0);
 	dirty_reset(&g->d);
 	return g;
 }
@@ -51,9 +54,12 @@ static void guest_free(struct guest *g)
 	free(g);
 }
 
-static void guest_write(struct guest *g, uint64_t gfn)
+/* The pages are called by their number, and are STRIDE gfns apart. */
+static void guest_write(struct guest *g, uint64_t page)
 {
-	g->memory[gfn][0]++;
+	uint64_t gfn = page * STRIDE;
+
+	g->memory[page][0]++;
 	g->written[gfn / 64] |= UINT64_C(1) << gfn % 64;
 }
 
@@ -73,7 +79,17 @@ static size_t ahead(struct guest *g)
 static void send(struct guest *g)
 {
 	for (size_t i = 0; i < g->e->page_count; i++)
-		g->standby[g->e->gfns[i]] = g->e->pages[i * WIRE_PAGE_BYTES];
+		g->standby[g->e->gfns[i] / STRIDE] =
+			g->e->pages[i * WIRE_PAGE_BYTES];
+}
+
+static size_t count_again(const struct guest *g)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < g->e->page_count; i++)
+		n += g->apart[g->e->gfns[i] / STRIDE];
+	return n;
 }
 
 static void capture(struct guest *g)
@@ -81,6 +97,9 @@ static void capture(struct guest *g)
 	collect(g);
 	dirty_copy(&g->d, g->e, put, g);
 	dirty_captured(&g->d, g->e);
+	assert_int_equal(g->e->again_count, count_again(g));
+	if (!g->e->partial)
+		memset(g->apart, 0, sizeof(g->apart));
 	send(g);
 }
 
@@ -91,6 +110,8 @@ static size_t send_ahead(struct guest *g)
 
 	collect(g);
 	n = dirty_copy_ahead(&g->d, g->e, true, put, g);
+	for (size_t i = 0; i < g->e->page_count; i++)
+		g->apart[g->e->gfns[i] / STRIDE] = true;
 	send(g);
 	epoch_clear(g->e);
 	return n;
