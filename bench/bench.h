@@ -47,6 +47,7 @@ struct bench_workload {
 	uint64_t pages;		     /* written between two checkpoints */
 	uint64_t interval_ms;
 	uint64_t mem_mib;
+	uint64_t span_mib; /* of it that is written; 0: all */
 	uint64_t words;	  /* changed in a page */
 	uint64_t whole;	  /* per cent of the writes: all of the page */
 	const char *fill; /* by what; "": by what the program wrote */

@@ -25,16 +25,16 @@ static json_t *summary(const struct bench_summary *s)
 
 static json_t *workload(const struct bench_workload *w)
 {
-	return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:I,s:I,s:I}",
-			 "spec", w->spec, "pattern", w->pattern, "pages",
-			 (json_int_t)w->pages, "interval_ms",
-			 (json_int_t)w->interval_ms, "rate",
-			 (json_int_t)bench_spec_rate(w), "memory_mib",
-			 (json_int_t)w->mem_mib, "words", (json_int_t)w->words,
-			 "whole", (json_int_t)w->whole, "fill", w->fill,
-			 "vcpus", (json_int_t)w->vcpus, "recorded_pages",
-			 (json_int_t)w->trace.live, "recorded_versions",
-			 (json_int_t)w->trace.entries);
+	return json_pack(
+		"{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:I,s:I,s:I}", "spec",
+		w->spec, "pattern", w->pattern, "pages", (json_int_t)w->pages,
+		"interval_ms", (json_int_t)w->interval_ms, "rate",
+		(json_int_t)bench_spec_rate(w), "memory_mib",
+		(json_int_t)w->mem_mib, "span_mib", (json_int_t)w->span_mib,
+		"words", (json_int_t)w->words, "whole", (json_int_t)w->whole,
+		"fill", w->fill, "vcpus", (json_int_t)w->vcpus,
+		"recorded_pages", (json_int_t)w->trace.live,
+		"recorded_versions", (json_int_t)w->trace.entries);
 }
 
 static json_t *ratios(const struct bench_ratios *r)

@@ -39,9 +39,27 @@ static const char standard[] =
 		EXTREME("whole=100") EXTREME("words=1,whole=0");
 #undef EXTREME
 
+/*
+ * The same writes in guests of several sizes, and ever more in the largest, one
+ * page after the other, for at random a tenth of so many would be hit twice.
+ */
+static const char scale[] =
+	"random,mem=64,span=64,pages=1000,interval=50;"
+	"random,mem=1024,span=64,pages=1000,interval=50;"
+	"random,mem=8192,span=64,pages=1000,interval=50;"
+	"random,mem=64,span=64,pages=10000,interval=500;"
+	"random,mem=1024,span=64,pages=10000,interval=500;"
+	"random,mem=8192,span=64,pages=10000,interval=500;"
+	"sequential,mem=8192,span=256,pages=1000,interval=50;"
+	"sequential,mem=8192,span=256,pages=10000,interval=500;"
+	"sequential,mem=8192,span=1024,pages=50000,interval=1000;"
+	"sequential,mem=8192,span=1024,pages=200000,interval=4000";
+
 const char *bench_suite(const char *name)
 {
-	return strcmp(name, "standard") ? NULL : standard;
+	return !strcmp(name, "standard") ? standard
+	       : !strcmp(name, "scale")	 ? scale
+					 : NULL;
 }
 
 /* Those of an embedded guest (resume/embedded/spec.c): unit-bench-spec. */
@@ -73,6 +91,7 @@ static const struct key {
 	KEY("pages", pages, 1, 10000000, ANY),
 	KEY("interval", interval_ms, 5, 60000, ANY),
 	KEY("mem", mem_mib, 4, MEM_MAX_MIB, ANY),
+	KEY("span", span_mib, 0, MEM_MAX_MIB, SYNTHETIC),
 	KEY("words", words, 1, 512, SYNTHETIC),
 	KEY("whole", whole, 0, 100, SYNTHETIC),
 	WORD("fill", fill, fills),
@@ -159,7 +178,8 @@ static int set_key(struct bench_workload *w, char *word, char *why)
 	if (!k)
 		return bad(why, "there is no '%.40s' (pages, interval, mem%s)",
 			   word,
-			   w->program ? "" : ", words, whole, fill, vcpus");
+			   w->program ? ""
+				      : ", span, words, whole, fill, vcpus");
 	at = (char *)w + k->offset;
 	return k->words ? set_word(k, at, value, why)
 			: set_number(k, at, value, why);
@@ -167,10 +187,17 @@ static int set_key(struct bench_workload *w, char *word, char *why)
 
 static int check(const struct bench_workload *w, char *why)
 {
-	if (!w->program && w->pages > w->mem_mib << 8)
-		return bad(why, "mem=%llu has no more than %llu pages",
-			   (unsigned long long)w->mem_mib,
-			   (unsigned long long)w->mem_mib << 8);
+	uint64_t written_mib = w->span_mib ? w->span_mib : w->mem_mib;
+
+	if (w->span_mib > w->mem_mib)
+		return bad(why, "span=%llu is more than mem=%llu",
+			   (unsigned long long)w->span_mib,
+			   (unsigned long long)w->mem_mib);
+	if (!w->program && w->pages > written_mib << 8)
+		return bad(why, "%s=%llu has no more than %llu pages",
+			   w->span_mib ? "span" : "mem",
+			   (unsigned long long)written_mib,
+			   (unsigned long long)written_mib << 8);
 	if (bench_spec_rate(w) > RATE_MAX)
 		return bad(why, "no more than %d pages can be written a second",
 			   RATE_MAX);
@@ -203,6 +230,7 @@ static int parse_one(const char *spec, size_t length, struct bench_workload *w,
 		.pages = 1000,
 		.interval_ms = 50,
 		.mem_mib = 64,
+		.span_mib = 0,
 		.words = 8,
 		.whole = 5,
 		.fill = "random",
@@ -261,7 +289,9 @@ void bench_spec_trace(struct bench_workload *w, const struct bench_trace *t)
 
 uint64_t bench_spec_written_pages(const struct bench_workload *w)
 {
-	return w->program ? w->trace.live : w->mem_mib << 8;
+	return w->program    ? w->trace.live
+	       : w->span_mib ? w->span_mib << 8
+			     : w->mem_mib << 8;
 }
 
 void bench_spec_guest(const struct bench_workload *w,
@@ -276,9 +306,10 @@ void bench_spec_guest(const struct bench_workload *w,
 		return;
 	}
 	snprintf(words, BENCH_GUEST_BYTES,
-		 "embedded:dirty,name=bench,mem=%lluM,rate=%llu,pattern=%s,"
-		 "words=%llu,whole=%llu,fill=%s,vcpus=%llu",
+		 "embedded:dirty,name=bench,mem=%lluM,span=%lluM,rate=%llu,"
+		 "pattern=%s,words=%llu,whole=%llu,fill=%s,vcpus=%llu",
 		 (unsigned long long)w->mem_mib,
+		 (unsigned long long)bench_spec_written_pages(w) >> 8,
 		 (unsigned long long)bench_spec_rate(w), w->pattern,
 		 (unsigned long long)w->words, (unsigned long long)w->whole,
 		 w->fill, (unsigned long long)w->vcpus);

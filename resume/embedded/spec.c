@@ -63,6 +63,8 @@ static const struct key {
 	{ "words", KEY_NUMBER, OF_DIRTY, AT(words), 1, 512, NULL },
 	{ "whole", KEY_NUMBER, OF_DIRTY, AT(whole), 0, 100, NULL },
 	{ "fill", KEY_WORD, OF_DIRTY, AT(fill), 0, 0, fills },
+	{ "span", KEY_SIZE, OF_DIRTY, AT(span_bytes), UINT64_C(1) << 20,
+	  UINT64_C(1) << 38, NULL },
 	{ "file", KEY_FILE, OF_REPLAY, AT(file), 0, 0, NULL },
 	{ "channel", KEY_WORD, OF_ALL, AT(channel), 0, 0, channels },
 	{ "suspend", KEY_WORD, OF_ALL | AT_RUN_TIME, AT(suspend), 0, 0,
@@ -278,6 +280,11 @@ int embedded_spec_parse(const char *words, struct embedded_spec *s,
 	defaults(s);
 	while (!rc && (word = strsep(&rest, ",")))
 		rc = set_word(s, word, 1U << workload, err);
+	if (!rc && s->span_bytes > s->mem_bytes) {
+		guest_error_set(err, "span is more than mem: no guest writes"
+				     " what it does not have");
+		rc = -EINVAL;
+	}
 	return rc;
 }
 
@@ -302,12 +309,17 @@ void embedded_spec_format(const struct embedded_spec *s,
 		snprintf(text, room, ",rate=%u", s->rate);
 		break;
 	default:
-		/* Without the last one a peer of before may have the twin. */
-		snprintf(text, room,
-			 ",vcpus=%u,rate=%u,pattern=%s,words=%u,whole=%u%s%s",
-			 s->vcpus, s->rate, patterns[s->pattern], s->words,
-			 s->whole, s->fill ? ",fill=" : "",
-			 s->fill ? fills[s->fill] : "");
+		n = snprintf(text, room,
+			     ",vcpus=%u,rate=%u,pattern=%s,words=%u,whole=%u",
+			     s->vcpus, s->rate, patterns[s->pattern], s->words,
+			     s->whole);
+		/* Without these a peer of before may have the twin. */
+		if (s->fill)
+			n += snprintf(text + n, room - (size_t)n, ",fill=%s",
+				      fills[s->fill]);
+		if (s->span_bytes)
+			snprintf(text + n, room - (size_t)n,
+				 ",span=%" PRIu64 "K", s->span_bytes >> 10);
 	}
 }
 

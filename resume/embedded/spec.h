@@ -77,10 +77,11 @@ struct embedded_spec {
 	/* dirty, replay */
 	uint32_t rate; /* pages a second */
 	/* dirty */
-	uint32_t pattern; /* enum embedded_pattern */
-	uint32_t words;	  /* changed 64-bit words in a page */
-	uint32_t whole;	  /* per cent of the writes that replace the page */
-	uint32_t fill;	  /* enum embedded_fill */
+	uint64_t span_bytes; /* that are written; 0: all */
+	uint32_t pattern;    /* enum embedded_pattern */
+	uint32_t words;	     /* changed 64-bit words in a page */
+	uint32_t whole;	     /* per cent of the writes that replace the page */
+	uint32_t fill;	     /* enum embedded_fill */
 	/* replay: of the host where the guest was started, "" anywhere else */
 	char file[EMBEDDED_FILE_MAX + 1];
 };

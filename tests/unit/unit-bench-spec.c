@@ -26,6 +26,8 @@ static void test_what_is_not_said(void **state)
 	assert_int_equal(got[0].pages, 1000);
 	assert_int_equal(got[0].interval_ms, 50);
 	assert_int_equal(got[0].mem_mib, 64);
+	assert_int_equal(got[0].span_mib, 0);
+	assert_int_equal(bench_spec_written_pages(&got[0]), 64 * 256);
 	assert_int_equal(got[0].words, 8);
 	assert_int_equal(got[0].whole, 5);
 	assert_int_equal(got[0].vcpus, 1);
@@ -38,14 +40,17 @@ static void test_all_that_can_be_said(void **state)
 {
 	(void)state;
 	assert_int_equal(
-		bench_spec_parse("sequential,vcpus=2,whole=0,words=512,mem=4,"
-				 "fill=zero,interval=60000,pages=1;random",
+		bench_spec_parse("sequential,vcpus=2,whole=0,words=512,mem=9,"
+				 "fill=zero,interval=60000,pages=1,span=4;"
+				 "random",
 				 got, why),
 		2);
 	assert_string_equal(got[0].pattern, "sequential");
 	assert_int_equal(got[0].pages, 1);
 	assert_int_equal(got[0].interval_ms, 60000);
-	assert_int_equal(got[0].mem_mib, 4);
+	assert_int_equal(got[0].mem_mib, 9);
+	assert_int_equal(got[0].span_mib, 4);
+	assert_int_equal(bench_spec_written_pages(&got[0]), 4 * 256);
 	assert_int_equal(got[0].words, 512);
 	assert_int_equal(got[0].whole, 0);
 	assert_int_equal(got[0].vcpus, 2);
@@ -85,6 +90,26 @@ static void test_the_suite(void **state)
 	assert_int_equal(got[8].warm_pages, 0);
 	bench_spec_settle(&got[8]);
 	assert_int_equal(got[8].warm_pages, 5 * 64 * 256);
+}
+
+/* The same writes whatever the guest's size; ever more pages in the largest. */
+static void test_the_suite_of_scale(void **state)
+{
+	int n;
+
+	(void)state;
+	n = bench_spec_parse(bench_suite("scale"), got, why);
+	assert_int_equal(n, 10);
+	for (int i = 0; i < 6; i++) {
+		assert_int_equal(bench_spec_written_pages(&got[i]), 64 * 256);
+		assert_int_equal(got[i].pages, i < 3 ? 1000 : 10000);
+		assert_int_equal(bench_spec_rate(&got[i]), 20000);
+	}
+	assert_int_equal(got[0].mem_mib, 64);
+	assert_int_equal(got[5].mem_mib, 8192);
+	for (int i = 6; i < n; i++)
+		assert_int_equal(got[i].mem_mib, 8192);
+	assert_int_equal(got[9].pages, 200000);
 }
 
 /* The least memory is what the recording needs; more may be asked for. */
@@ -127,6 +152,7 @@ static void test_the_guest_understands_it(void **state)
 		"sequential,pages=1,interval=60000,mem=4,words=1,whole=0,"
 		"vcpus=1",
 		"random,whole=100,fill=zero",
+		"random,mem=8192,span=1024",
 		"hot",
 	};
 	char words[BENCH_GUEST_BYTES];
@@ -141,6 +167,8 @@ static void test_the_guest_understands_it(void **state)
 		if (embedded_spec_parse(words + 9, &spec, &error))
 			fail_msg("%s: %s", words, error.text);
 		assert_int_equal(spec.mem_bytes, got[0].mem_mib << 20);
+		assert_int_equal(spec.span_bytes,
+				 bench_spec_written_pages(&got[0]) << 12);
 		assert_int_equal(spec.rate, bench_spec_rate(&got[0]));
 		assert_int_equal(spec.words, got[0].words);
 		assert_int_equal(spec.whole, got[0].whole);
@@ -192,6 +220,9 @@ static void test_refused(void **state)
 	refused("redis-server", "not a pattern");
 	refused("hot,mem=262145", "from 4 to 262144");
 	refused("hot,mem=4,pages=1025", "no more than 1024 pages");
+	refused("hot,mem=64,span=65", "span=65 is more than mem=64");
+	refused("hot,span=4,pages=1025", "span=4 has no more than 1024 pages");
+	refused("redis,span=4", "there is no 'span'");
 	memset(longer, 'a', sizeof(longer));
 	longer[sizeof(longer) - 1] = '\0';
 	refused(longer, "too long");
@@ -226,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_all_that_can_be_said),
 		cmocka_unit_test(test_the_default),
 		cmocka_unit_test(test_the_suite),
+		cmocka_unit_test(test_the_suite_of_scale),
 		cmocka_unit_test(test_a_program),
 		cmocka_unit_test(test_the_guest_understands_it),
 		cmocka_unit_test(test_refused),

@@ -184,6 +184,33 @@ static void whole_is_a_share(void **state)
 	nothing_else();
 }
 
+/* What is behind it was written once, with zeros. */
+static void a_span_is_all_that_is_written(void **state)
+{
+	const uint64_t was = UINT64_C(0x5a5a5a5a5a5a5a5a);
+	uint64_t span = (1 << 20) / WIRE_PAGE_BYTES, i;
+
+	(void)state;
+	boot("dirty,span=1M", 1);
+	memset(memory, 0x5a, sizeof(memory));
+	workload_dirty.boot(&view);
+	assert_true(memory[span * WORDS] == was); /* vCPU 0 sees to that */
+	view.vcpu = 0;
+	workload_dirty.boot(&view);
+	for (i = 0; i < STEPS; i++)
+		assert_true(workload_dirty.step(&view));
+	for (i = 0; i < BYTES / WIRE_PAGE_BYTES; i++) {
+		uint64_t count = memory[i * WORDS];
+
+		if (i < EMBEDDED_DATA_PAGE)
+			assert_true(count == was);
+		else if (i < span)
+			assert_in_range(count, was + 1, was + STEPS);
+		else
+			assert_true(count == 0);
+	}
+}
+
 /* Written and yet zero, and not even counted. */
 static void whole_pages_of_zeros(void **state)
 {
@@ -228,6 +255,7 @@ int main(void)
 		cmocka_unit_test(words_change_a_little),
 		cmocka_unit_test(whole_is_a_share),
 		cmocka_unit_test(whole_pages_of_zeros),
+		cmocka_unit_test(a_span_is_all_that_is_written),
 		cmocka_unit_test(vcpus_share_memory_and_rate),
 	};
 

@@ -72,7 +72,7 @@ static void every_key_is_understood(void **state)
 	assert_int_equal(s.late_ms, 300);
 	assert_int_equal(s.tracker, EMBEDDED_TRACKER_MPROTECT);
 	assert_int_equal(parse("dirty,mem=1024K,rate=0,pattern=hot,words=512,"
-			       "whole=100,vcpus=16,fill=zero",
+			       "whole=100,vcpus=16,fill=zero,span=1M",
 			       &s),
 			 0);
 	assert_int_equal(s.mem_bytes, 1 << 20);
@@ -82,6 +82,7 @@ static void every_key_is_understood(void **state)
 	assert_int_equal(s.whole, 100);
 	assert_int_equal(s.vcpus, 16);
 	assert_int_equal(s.fill, EMBEDDED_FILL_ZERO);
+	assert_int_equal(s.span_bytes, 1 << 20);
 	assert_int_equal(parse("replay,mem=1M,rate=7,name=r,suspend=ack,late=1,"
 			       "channel=xenstore,tracker=uffd,file=/a/b c",
 			       &s),
@@ -136,6 +137,9 @@ static void what_is_wrong_is_refused(void **state)
 		"dirty,vcpus=17",
 		"dirty,fill=",
 		"dirty,fill=one",
+		"dirty,span=0M",
+		"dirty,span=3M,mem=2M",
+		"replay,span=1M",
 		"dirty,file=/a",
 		"replay,file",
 		"replay,file=",
@@ -177,6 +181,8 @@ static void formatted_it_parses_to_the_same(void **state)
 		"dirty,mem=256G,rate=7,pattern=sequential,words=1,whole=0,"
 		"vcpus=3,suspend=late,late=1,tracker=uffd",
 		"dirty,whole=100,fill=zero",
+		"dirty,span=2M,mem=4M,fill=zero",
+		"dirty,span=1044K,mem=2M",
 		"replay,mem=3M,rate=9,late=4,name=again",
 	};
 	struct embedded_spec a, b;
