@@ -205,9 +205,11 @@ carry() {	# host, file, name
 # exit status too.  With $colod_env, in that environment.  On a busy machine a
 # guest's drivers may take seconds to come back: a primary is patient, unless its
 # arguments say otherwise.
+declare -A colod_starts
 colod_start() {	# host, role, arguments...
 	local host=$1 role=$2 certs=${colod_certs:-/certs}
 	shift 2
+	colod_starts[$host.$role]=$((${colod_starts[$host.$role]:-0} + 1))
 	# Arenas of 256 MiB would take an emulated host a minute to touch.
 	[ "$role" != primary ] ||
 		set -- --suspend-timeout=10000 --arena=64 "$@"
@@ -230,11 +232,18 @@ colod_signal() {	# host, role, signal
 	on "$1" "kill -$3 \$(cat /run/lab.$2.pid)"
 }
 
+# For five seconds after a domain had been removed from it, it was seen not to,
+# and a primary that nobody answers gives up.
+b_answers() {
+	wait_until 60 "an answer of b" on a "ping -c 1 -w 5 10.9.0.2 >/dev/null"
+}
+
 # A secondary on b, a primary on a for the guest; returns when it is protected.
 protect() {	# with $secondary_options and $primary_options
 	# shellcheck disable=SC2086 # several words
 	colod_start b secondary ${secondary_options:-}
 	wait_log 30 b.colod "listening on"
+	b_answers
 	# shellcheck disable=SC2086 # several words
 	colod_start a primary ${primary_options:-$(kind_options)} guest 10.9.0.2
 	wait_protected
@@ -249,8 +258,18 @@ kind_options() {
 	esac
 }
 
+# All that were started have ended.  One whose host died has not said so.
+primary_over() {
+	[ "$(grep -c "lab: colod primary ended" "$lab_dir/log/a.colod")" -ge \
+		"${colod_starts[a.primary]}" ]
+}
+
+protected_or_over() { find_log a.colod "-> protected" || primary_over; }
+
 wait_protected() {
-	wait_log 600 a.colod "-> protected"
+	wait_until 600 "protection" protected_or_over
+	find_log a.colod "-> protected" ||
+		fail "the primary ended: $(tail -n 4 "$lab_dir/log/a.colod")"
 }
 
 # Runs a primary that is expected to refuse: $said is all it said, $ended its
