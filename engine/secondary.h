@@ -106,6 +106,9 @@ bool secondary_greet(const struct secondary *s, const struct hello *h,
  */
 void secondary_called_again(struct secondary *s, const struct hello *h);
 
+/* A standby is being removed, and this side will be free after that. */
+bool secondary_removes(const struct secondary *s);
+
 /*
  * Whether the primary of this domain is taken now.  True: the caller makes
  * its link the current one and sends EVENT_DOMAIN.  False: *bye says why;

@@ -50,6 +50,11 @@ bool secondary_greet(const struct secondary *s, const struct hello *h,
 	return true;
 }
 
+bool secondary_removes(const struct secondary *s)
+{
+	return s->state == SECONDARY_DISCARDING && !s->stop_asked;
+}
+
 /*
  * BUSY is for who may come again: there may still be a standby of that domain
  * here.  REFUSED says that there is none.  FAILED_OVER makes the peer stop its

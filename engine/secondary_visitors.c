@@ -5,6 +5,10 @@
  * A visitor is authenticated; it says HELLO, is greeted, says which domain it
  * protects, and is admitted or gets a BYE with the reason.  Few at a time, and
  * not for long.  Once admitted its link's events go to the daemon.
+ *
+ * One that comes while the standby of its domain is being removed waits for the
+ * end of that: a primary that is started anew after a crash would else be told
+ * that this side is busy, which nobody but this side can know the end of.
  */
 #include "config.h"
 
@@ -22,6 +26,7 @@
 enum {
 	VISITORS_MAX = 8,
 	PATIENCE_US = 15 * 1000 * 1000, /* until it names its domain */
+	REMOVAL_US = 60 * 1000 * 1000,	/* of a standby */
 };
 
 struct visitor {
@@ -31,9 +36,11 @@ struct visitor {
 	struct loop_timer beat;
 	uint64_t until_us;
 	bool greeted;
+	bool waits; /* for a removal, and its link is paused */
 	bool refused;
 	bool admitted;
 	struct hello hello;
+	struct guest_description guest; /* of one that waits */
 };
 
 static void refuse(struct visitor *v, const struct bye *bye)
@@ -88,11 +95,57 @@ static void forget(struct visitor *v)
 	*at = v->next;
 	v->sd->visitor_count--;
 	loop_timer_stop(v->sd->d.loop, &v->beat);
+	guest_description_fini(&v->guest);
+}
+
+/* What it sends meanwhile stays in the connection; beat() says that we live. */
+static void wait_for_removal(struct visitor *v, struct guest_description *guest)
+{
+	if (v->waits)
+		return;
+	log_info("%s waits until the standby of %s is removed",
+		 link_peer_name(v->link), guest->name);
+	v->waits = true;
+	v->until_us = clock_now_us() + REMOVAL_US;
+	v->guest = *guest;
+	guest->config = NULL;
+	link_pause(v->link, true);
+}
+
+static void go_on(struct visitor *v)
+{
+	if (!v->waits)
+		return;
+	v->waits = false;
+	v->until_us = clock_now_us() + PATIENCE_US;
+	link_pause(v->link, false);
+}
+
+/* Takes the description's configuration along where it keeps it. */
+static void admit_or_refuse(struct visitor *v, struct guest_description *guest)
+{
+	struct secondary_daemon *sd = v->sd;
+	struct bye bye = { 0 };
+
+	if (secondary_admit(&sd->machine, guest, &bye)) {
+		go_on(v);
+		v->admitted = true;
+		secondary_daemon_admit(sd, v->link, &v->hello, guest);
+		forget(v);
+		return;
+	}
+	secondary_called_again(&sd->machine, &v->hello);
+	if (bye.reason == WIRE_REASON_BUSY && secondary_removes(&sd->machine) &&
+	    (!v->waits || clock_now_us() < v->until_us)) {
+		wait_for_removal(v, guest);
+		return;
+	}
+	go_on(v);
+	refuse(v, &bye);
 }
 
 static void on_domain(struct visitor *v, const struct frame *f)
 {
-	struct secondary_daemon *sd = v->sd;
 	struct guest_description guest = { 0 };
 	struct bye bye = { 0 };
 	const char *why;
@@ -107,13 +160,8 @@ static void on_domain(struct visitor *v, const struct frame *f)
 			 "this host cannot run a guest of kind %d",
 			 (int)guest.kind);
 		refuse(v, &bye);
-	} else if (!secondary_admit(&sd->machine, &guest, &bye)) {
-		refuse(v, &bye);
-		secondary_called_again(&sd->machine, &v->hello);
 	} else {
-		v->admitted = true;
-		forget(v);
-		secondary_daemon_admit(sd, v->link, &v->hello, &guest);
+		admit_or_refuse(v, &guest);
 	}
 	guest_description_fini(&guest);
 }
@@ -174,7 +222,11 @@ static void beat(void *arg)
 	struct visitor *v = arg;
 	uint64_t now = clock_now_us();
 
-	if (now > v->until_us) {
+	if (v->waits) {
+		admit_or_refuse(v, &v->guest);
+		if (v->admitted)
+			return;
+	} else if (now > v->until_us) {
 		link_abort(v->link, "it does not say which domain it protects");
 		return;
 	}

@@ -15,6 +15,8 @@
  * not suspend), balloon (the memory layout changes once), hang (stays
  * suspended: capture never returns).
  *
+ * $FAKE_REMOVAL: milliseconds that it takes to remove a standby.
+ *
  * $FAKE_SUMS: a file that gets a line "EPOCH SUM" for every capture, and
  * one of epoch 0 for the image.
  * $FAKE_PULSE: a file of two numbers: the sum of this moment, and the longest
@@ -524,6 +526,10 @@ static int standby_after_shutdown(struct guest_standby *s, bool *again)
 
 static void standby_destroy(struct guest_standby *s)
 {
+	const char *ms = getenv("FAKE_REMOVAL");
+
+	if (ms)
+		clock_sleep_us(strtoull(ms, NULL, 10) * 1000);
 	result("DESTROYED");
 	standby_close(s);
 }
