@@ -79,7 +79,8 @@ static int choose_workloads(struct bench *b, const struct settings *set)
 	if (set->suite)
 		text = bench_suite(set->suite);
 	if (!text) {
-		bench_error("there is no suite '%s' (standard, scale)", set->suite);
+		bench_error("there is no suite '%s' (standard, scale)",
+			    set->suite);
 		return -EINVAL;
 	}
 	n = bench_spec_parse(text, loads, why);

@@ -200,12 +200,13 @@ carry() {	# host, file, name
 
 # --- colod -----------------------------------------------------------------
 
+declare -A colod_starts # how often, by host and role
+
 # Starts `colod ROLE` in the background of a host, with the lab's certificates
 # and timing; more options and operands follow.  Its log goes to HOST.colod, its
 # exit status too.  With $colod_env, in that environment.  On a busy machine a
 # guest's drivers may take seconds to come back: a primary is patient, unless its
 # arguments say otherwise.
-declare -A colod_starts
 colod_start() {	# host, role, arguments...
 	local host=$1 role=$2 certs=${colod_certs:-/certs}
 	shift 2
@@ -232,8 +233,8 @@ colod_signal() {	# host, role, signal
 	on "$1" "kill -$3 \$(cat /run/lab.$2.pid)"
 }
 
-# For five seconds after a domain had been removed from it, it was seen not to,
-# and a primary that nobody answers gives up.
+# Host b was seen not to answer for five seconds after a domain had been removed
+# from it, and a primary that nobody answers gives up.
 b_answers() {
 	wait_until 60 "an answer of b" on a "ping -c 1 -w 5 10.9.0.2 >/dev/null"
 }

@@ -169,7 +169,9 @@ static void test_discarding_and_ended(void **state)
 	link_down(s, "closed");
 	expect_state(s, "discarding");
 	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_REFUSED);
+	assert_true(secondary_removes(&s->secondary));
 	simple(s, EVENT_STOP);
+	assert_false(secondary_removes(&s->secondary));
 	done(s, ENV_JOB_DESTROY, 0, 0, NULL);
 	expect_state(s, "ended");
 	expect_admission(s, WIRE_REASON_BUSY, WIRE_REASON_BUSY);

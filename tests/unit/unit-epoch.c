@@ -285,6 +285,19 @@ static void any_error_ends_the_connection(void **state)
 	}
 }
 
+/* Few guests write more than one frame's pages. */
+static void a_fault_strikes_behind_an_only_frame(void **state)
+{
+	struct bench *b = *state;
+
+	round_begin(b, 1, false);
+	capture(b, 3, 't', 1);
+	assert_int_equal(fault_init("mid-pages:error=EIO"), 0);
+	assert_int_equal(encode(b), -EIO);
+	fault_fini();
+	expect_types(b, "BP");
+}
+
 static void without_memory_for_a_shadow_pages_are_whole(void **state)
 {
 	struct bench *b = *state;
@@ -320,6 +333,7 @@ int main(void)
 		FRESH(after_an_error_nothing_more_is_encoded),
 #ifdef ENABLE_FAULTS
 		FRESH(any_error_ends_the_connection),
+		FRESH(a_fault_strikes_behind_an_only_frame),
 		FRESH(without_memory_for_a_shadow_pages_are_whole),
 #endif
 	};
