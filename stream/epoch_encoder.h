@@ -18,9 +18,8 @@
  * Where encoded frames go.  `get` returns a buffer with room for
  * WIRE_PAYLOAD_MAX bytes of payload and may block until one is free; NULL
  * means that the link is gone and encoding ends.  `put` sends it, `unget` takes
- * back one that is not needed.  `behind`:
- * whether frames wait that were put before, so that time spent on making the
- * next ones smaller is no loss.
+ * back one that is not needed.  `behind`: whether frames wait that were put
+ * before, so that time spent on making the next ones smaller is no loss.
  */
 struct frame_sink {
 	struct frame_buf *(*get)(void *arg);

@@ -48,11 +48,12 @@ struct page_run {
  * which has room for WIRE_PAYLOAD_MAX bytes, and takes them off the run.
  * `shadow`, or NULL, is what the standby has, and is made what it will have.
  * *entries becomes the pages in the payload; where that is 0, all were as
- * before, and nothing is to be sent.  `compress`: whether zstd is to be tried.
+ * before, and nothing is to be sent.  `behind`: whether the link is, so that
+ * zstd is to be tried also where it takes long.
  * Returns the payload's length; it cannot fail: raw always fits.
  */
 size_t page_encode(struct page_encoder *e, struct page_run *run,
-		   struct shadow *shadow, bool compress, uint8_t *out,
+		   struct shadow *shadow, bool behind, uint8_t *out,
 		   unsigned int *entries);
 const struct page_counts *page_counts(const struct page_encoder *e);
 

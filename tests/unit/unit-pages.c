@@ -523,6 +523,15 @@ static void payloads_of_any_mix_are_full(void **state)
 	pair_close();
 }
 
+static void send_changed(uint64_t gfns)
+{
+	for (uint64_t gfn = 0; gfn < gfns; gfn++) {
+		memset(p.now[gfn], '-', 8 * 10);
+		guest_write(gfn, 's', 0);
+	}
+	send_epoch();
+}
+
 /* That zstd could do nothing with whole pages says nothing of deltas. */
 static void deltas_are_compressed_behind_noise(void **state)
 {
@@ -537,14 +546,32 @@ static void deltas_are_compressed_behind_noise(void **state)
 	guest_write(200, 'n', 0);
 	send_epoch();
 	assert_int_equal(n->incompressible, 1);
-	for (uint64_t gfn = 0; gfn < 100; gfn++) {
-		memset(p.now[gfn], '-', 8 * 10);
-		guest_write(gfn, 's', 0);
-	}
-	send_epoch();
+	send_changed(100);
 	expect_kinds(0, 0, 100);
 	assert_int_equal(p.payload[4], WIRE_ENCODING_ZSTD);
 	assert_true(p.length < 100 * (ENTRY + 8 + 2 + 80) / 2);
+	pair_close();
+}
+
+/* Where nothing waits for the link, what takes zstd long is left as it is. */
+static void deltas_are_compressed_in_a_hurry_too(void **state)
+{
+	(void)state;
+	pair_open(PAGES, LEVEL, false);
+	for (uint64_t gfn = 0; gfn < 100; gfn++)
+		guest_write(gfn, 't', 0);
+	send_epoch();
+	assert_int_equal(p.payload[4], WIRE_ENCODING_RAW);
+	send_changed(100);
+	expect_kinds(0, 0, 100);
+	assert_int_equal(p.payload[4], WIRE_ENCODING_ZSTD);
+	for (uint64_t gfn = 200; gfn < 210; gfn++)
+		guest_write(gfn, 't', 0);
+	memset(p.now[0], '+', 8);
+	guest_write(0, 's', 0);
+	send_epoch();
+	expect_kinds(10, 0, 1);
+	assert_int_equal(p.payload[4], WIRE_ENCODING_RAW);
 	pair_close();
 }
 
@@ -586,6 +613,7 @@ int main(void)
 		cmocka_unit_test(no_payload_is_too_long),
 		cmocka_unit_test(payloads_of_any_mix_are_full),
 		cmocka_unit_test(deltas_are_compressed_behind_noise),
+		cmocka_unit_test(deltas_are_compressed_in_a_hurry_too),
 		cmocka_unit_test(what_the_shadow_does_not_cover_goes_whole),
 	};
 
