@@ -92,6 +92,11 @@ struct primary_daemon {
 	struct worker *encoder;
 	struct epoch_encoder *epoch_encoder; /* the encoder thread's */
 	uint64_t shadow_bytes;		     /* its bound */
+	struct {			     /* what this host has for it */
+		uint64_t bytes;
+		uint64_t seen_us;      /* 0: never looked */
+		uint64_t shadow_bytes; /* what it had then */
+	} room;
 	uint64_t taken_bytes; /* for checkpoints, without the shadow */
 	struct frame_pool *pool;
 	/* As many as can be under way: see primary_epochs.c. */
