@@ -145,6 +145,12 @@ static int send_and_track(struct guest_job *j)
 	struct guest_description d = { 0 };
 	int fds[2], err, resumed;
 
+	/*
+	 * What went ahead may be read from the guest's memory still: the
+	 * connection it was for has ended meanwhile.  On the way out the
+	 * machine waits for the encoder itself.
+	 */
+	worker_drain(pd->encoder);
 	pd->ops->stop_tracking(pd->source);
 	err = pd->ops->describe(pd->source, &d, &j->error);
 	if (err)

@@ -20,8 +20,8 @@ enum {
 	POOL_FRAMES = 32,
 	/* Less than a megabyte of pages, and an epoch would be all rounds. */
 	ARENA_PAGES_MIN = 256,
-	/* Of its place in an epoch: gfn, index; and its gfn's bits. */
-	PAGE_EXTRA_BYTES = 16,
+	/* Of its place in an epoch: gfn, where, index; and its gfn's bits. */
+	PAGE_EXTRA_BYTES = 24,
 	/* Of a page in the shadow, and what its two arenas round up to. */
 	SHADOW_EXTRA_BYTES = 24,
 	SHADOW_STEPS_BYTES = 4 * 1024 * 1024,

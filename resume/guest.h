@@ -160,8 +160,10 @@ struct guest_source_ops {
 	 * is written again meanwhile that one copies again.  Stops where `e` is
 	 * full.  `e` has an index.
 	 * With `apart`, `e` is a round of its own, and the capture goes into
-	 * another one.  Without, it goes into `e` too, and if none succeeds the
-	 * next one takes what was copied here.
+	 * another one; pages may be referred to instead of copied: until they
+	 * are encoded no other operation but status and cancel is called.
+	 * Without, it goes into `e` too, and if none succeeds the next one
+	 * takes what was copied here.
 	 * NULL where a kind cannot; a source that cannot, or that has little to
 	 * copy, does nothing.
 	 */

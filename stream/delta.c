@@ -3,7 +3,8 @@
  * Deltas of pages (see delta.h).
  *
  * Lines are compared as a whole, and only those that differ word by word; the
- * line's new content goes to the base on the way, so that a page is read once.
+ * line's new content goes to the base on the way.  A line is read once, for it
+ * may be written to meanwhile, and the base has to become what the delta says.
  * The words are written behind the place for all masks and moved up at the end:
  * how many masks there are is known only then.
  */
@@ -38,6 +39,7 @@ static size_t make_portable(uint8_t *base, const uint8_t *now, uint8_t *out)
 	for (unsigned int i = 0; i < DELTA_LINES; i++) {
 		memcpy(was, base + i * DELTA_LINE_BYTES, sizeof(was));
 		memcpy(is, now + i * DELTA_LINE_BYTES, sizeof(is));
+		DELTA_READ_ONCE("+m", is);
 		mask = compare(was, is);
 		if (!mask)
 			continue;

@@ -29,7 +29,8 @@ enum {
 
 /*
  * The delta from `base` to `now` is in out[DELTA_ROOM], and `base` is as `now`.
- * Returns its length; 0: they were the same.  Both are WIRE_PAGE_BYTES.
+ * Returns its length; 0: they were the same.  Both are WIRE_PAGE_BYTES.  `now`
+ * may be written to meanwhile: then `base` is as the delta says.
  */
 size_t delta_make(uint8_t *base, const uint8_t *now, uint8_t *out);
 

@@ -15,28 +15,39 @@
 #define AVX2 __attribute__((target("avx2,bmi,popcnt")))
 #define AVX512 __attribute__((target("avx512f,bmi,popcnt")))
 
-/* Both halves of a line: the mask of the words that differ. */
-AVX2 static inline unsigned int compare_avx2(const uint8_t *was,
-					     const uint8_t *is)
+/* Both halves of a line. */
+struct line {
+	__m256i low, high;
+};
+
+AVX2 static inline struct line load(const uint8_t *at)
 {
-	const __m256i *w = (const __m256i *)was, *n = (const __m256i *)is;
-	__m256i low = _mm256_cmpeq_epi64(_mm256_loadu_si256(w),
-					 _mm256_loadu_si256(n));
-	__m256i high = _mm256_cmpeq_epi64(_mm256_loadu_si256(w + 1),
-					  _mm256_loadu_si256(n + 1));
+	const __m256i *from = (const __m256i *)at;
+	struct line l = { _mm256_loadu_si256(from),
+			  _mm256_loadu_si256(from + 1) };
+
+	DELTA_READ_ONCE("+x", l.low);
+	DELTA_READ_ONCE("+x", l.high);
+	return l;
+}
+
+AVX2 static inline void store(uint8_t *at, struct line l)
+{
+	__m256i *to = (__m256i *)at;
+
+	_mm256_storeu_si256(to, l.low);
+	_mm256_storeu_si256(to + 1, l.high);
+}
+
+/* The mask of the words that differ. */
+AVX2 static inline unsigned int compare(struct line was, struct line is)
+{
+	__m256i low = _mm256_cmpeq_epi64(was.low, is.low);
+	__m256i high = _mm256_cmpeq_epi64(was.high, is.high);
 	int same = _mm256_movemask_pd(_mm256_castsi256_pd(low)) |
 		   _mm256_movemask_pd(_mm256_castsi256_pd(high)) << 4;
 
 	return (unsigned int)same ^ 0xff;
-}
-
-AVX2 static inline void copy_line(uint8_t *to, const uint8_t *from)
-{
-	__m256i *t = (__m256i *)to;
-	const __m256i *f = (const __m256i *)from;
-
-	_mm256_storeu_si256(t, _mm256_loadu_si256(f));
-	_mm256_storeu_si256(t + 1, _mm256_loadu_si256(f + 1));
 }
 
 AVX2 static size_t make_avx2(uint8_t *base, const uint8_t *now, uint8_t *out)
@@ -46,22 +57,22 @@ AVX2 static size_t make_avx2(uint8_t *base, const uint8_t *now, uint8_t *out)
 	uint64_t lines = 0;
 
 	for (unsigned int i = 0; i < DELTA_LINES; i++) {
-		const uint8_t *is = now + i * DELTA_LINE_BYTES;
-		uint8_t *was = base + i * DELTA_LINE_BYTES;
+		uint8_t *at = base + i * DELTA_LINE_BYTES;
+		struct line is = load(now + i * DELTA_LINE_BYTES);
 
-		mask = compare_avx2(was, is);
+		mask = compare(load(at), is);
 		if (!mask)
 			continue;
-		copy_line(was, is);
+		store(at, is);
 		lines |= UINT64_C(1) << i;
 		masks[count++] = (uint8_t)mask;
 		if (mask == 0xff) {
-			copy_line(words, is);
+			store(words, is);
 			words += DELTA_LINE_BYTES;
 			continue;
 		}
 		for (; mask; mask &= mask - 1, words += 8)
-			__builtin_memcpy(words, is + _tzcnt_u32(mask) * 8, 8);
+			__builtin_memcpy(words, at + _tzcnt_u32(mask) * 8, 8);
 	}
 	return delta_close(out, lines, masks, count, words);
 }
@@ -78,8 +89,10 @@ AVX512 static size_t make_avx512(uint8_t *base, const uint8_t *now,
 	for (unsigned int i = 0; i < DELTA_LINES; i++) {
 		__m512i was = _mm512_loadu_si512(base + i * DELTA_LINE_BYTES);
 		__m512i is = _mm512_loadu_si512(now + i * DELTA_LINE_BYTES);
-		__mmask8 mask = _mm512_cmpneq_epi64_mask(was, is);
+		__mmask8 mask;
 
+		DELTA_READ_ONCE("+v", is);
+		mask = _mm512_cmpneq_epi64_mask(was, is);
 		if (!mask)
 			continue;
 		_mm512_storeu_si512(base + i * DELTA_LINE_BYTES, is);

@@ -61,9 +61,10 @@ struct epoch *epoch_new(size_t page_capacity, size_t state_capacity)
 	e->page_capacity = page_capacity;
 	e->state_capacity = state_capacity;
 	e->gfns = alloc_touched(page_capacity * sizeof(e->gfns[0]));
+	e->where = alloc_touched(page_capacity * sizeof(e->where[0]));
 	e->pages = alloc_touched(page_capacity * WIRE_PAGE_BYTES);
 	e->state = alloc_touched(state_capacity);
-	if (!e->gfns || !e->pages || !e->state) {
+	if (!e->gfns || !e->where || !e->pages || !e->state) {
 		epoch_free(e);
 		return NULL;
 	}
@@ -76,6 +77,7 @@ void epoch_free(struct epoch *e)
 		return;
 	free(e->index);
 	free(e->gfns);
+	free(e->where);
 	free(e->pages);
 	free(e->state);
 	free(e);
@@ -93,7 +95,7 @@ void epoch_clear(struct epoch *e)
 	e->page_count = 0;
 	e->again_count = 0;
 	e->state_bytes = 0;
-	e->partial = false;
+	e->partial = e->refers = false;
 	e->times = (struct epoch_times){ 0 };
 }
 
@@ -108,18 +110,40 @@ static size_t place_of(const struct epoch *e, uint64_t gfn)
 	return at < e->page_count && e->gfns[at] == gfn ? at : e->page_count;
 }
 
-bool epoch_put(struct epoch *e, uint64_t gfn, const uint8_t *page)
+/* The place of a page in the arena, a new one or its own; NULL: it is full. */
+static uint8_t *place(struct epoch *e, uint64_t gfn, size_t *at)
 {
-	size_t at = place_of(e, gfn);
-
-	if (at == e->page_capacity)
-		return false;
-	if (at == e->page_count) {
-		e->gfns[at] = gfn;
+	*at = place_of(e, gfn);
+	if (*at == e->page_capacity)
+		return NULL;
+	if (*at == e->page_count) {
+		e->gfns[*at] = gfn;
 		if (gfn < e->index_gfns)
-			e->index[gfn] = (uint32_t)at;
+			e->index[gfn] = (uint32_t)*at;
 		e->page_count++;
 	}
-	memcpy(e->pages + at * WIRE_PAGE_BYTES, page, WIRE_PAGE_BYTES);
+	return e->pages + *at * WIRE_PAGE_BYTES;
+}
+
+bool epoch_put(struct epoch *e, uint64_t gfn, const uint8_t *page)
+{
+	size_t at;
+	uint8_t *to = place(e, gfn, &at);
+
+	if (!to)
+		return false;
+	memcpy(to, page, WIRE_PAGE_BYTES);
+	e->where[at] = to;
+	return true;
+}
+
+bool epoch_refer(struct epoch *e, uint64_t gfn, const uint8_t *page)
+{
+	size_t at;
+
+	if (!place(e, gfn, &at))
+		return false;
+	e->where[at] = page;
+	e->refers = true;
 	return true;
 }

@@ -39,6 +39,9 @@ struct epoch {
 	size_t again_count; /* of them, in an earlier round too */
 	size_t page_capacity;
 	uint64_t *gfns; /* page_capacity */
+	/* page_capacity: each in `pages`, or where epoch_refer() was told. */
+	const uint8_t **where;
+	bool refers;	/* some are there */
 	uint8_t *pages; /* page_capacity * WIRE_PAGE_BYTES */
 	size_t state_bytes;
 	size_t state_capacity; /* WIRE_STATE_MAX or less */
@@ -62,5 +65,11 @@ void epoch_clear(struct epoch *e);
  * full.
  */
 bool epoch_put(struct epoch *e, uint64_t gfn, const uint8_t *page);
+/*
+ * As epoch_put(), but the page is read only when it is encoded.  Until then it
+ * stays where it is; it may be written to meanwhile: each of its 64-bit words
+ * is sent as it was at some moment of that time.
+ */
+bool epoch_refer(struct epoch *e, uint64_t gfn, const uint8_t *page);
 
 #endif

@@ -171,7 +171,7 @@ static int put_some(struct epoch_encoder *enc, struct page_run *run,
 static int put_pages(struct epoch_encoder *enc, const struct epoch *e,
 		     const struct output *out)
 {
-	struct page_run run = { e->number, e->page_count, e->gfns, e->pages };
+	struct page_run run = { e->number, e->page_count, e->gfns, e->where };
 	int err = 0;
 
 	while (run.count && !err) {

@@ -2,11 +2,12 @@
 /*
  * PAGES payloads.
  *
- * Encoding: entries, deltas and the places of whole pages are collected until
- * one more page might not fit; whole pages are copied once, to where they are
- * sent from or compressed from.  Decoding: everything is checked before the
- * first page is handed out.  Both keep their buffers, so that nothing is
- * allocated per payload.  One thread at a time uses an encoder or a decoder.
+ * Encoding: entries, deltas and whole pages are collected until one more page
+ * might not fit.  A page may be written to meanwhile, so the shadow and the
+ * payload have what one and the same reading of it found.  Decoding:
+ * everything is checked before the first page is handed out.  Both keep their
+ * buffers, so that nothing is allocated per payload.  One thread at a time uses
+ * an encoder or a decoder.
  */
 #include "config.h"
 
@@ -25,7 +26,6 @@ enum {
 	HEADER_BYTES = sizeof(struct wire_pages),
 	ENTRY_BYTES = 8,
 	KIND_SHIFT = 56,
-	WHOLE_MAX = WIRE_PAYLOAD_MAX / WIRE_PAGE_BYTES,
 	/* Payloads without a try after one that zstd could do nothing with. */
 	TRY_AGAIN = 8,
 	/* Bytes a page, on average, up to which zstd is always worth its time.
@@ -43,7 +43,7 @@ struct page_encoder {
 	unsigned int whole;
 	size_t delta_bytes;
 	uint64_t entry[WIRE_BATCH_PAGES];
-	const uint8_t *page[WHOLE_MAX]; /* the whole ones */
+	uint8_t pages[WIRE_PAYLOAD_MAX]; /* the whole ones */
 	/* Deltas, and behind them what is compressed with them. */
 	uint8_t gathered[WIRE_PAYLOAD_MAX + DELTA_ROOM];
 };
@@ -109,12 +109,16 @@ static void enter_zero(struct page_encoder *e, uint64_t gfn, uint8_t *base)
 	e->counts.zero++;
 }
 
-static void enter_whole(struct page_encoder *e, uint64_t gfn,
-			const uint8_t *page)
+/* Returns what is sent of it, while no other is entered. */
+static const uint8_t *enter_whole(struct page_encoder *e, uint64_t gfn,
+				  const uint8_t *page)
 {
-	e->page[e->whole++] = page;
+	uint8_t *to = e->pages + (size_t)e->whole++ * WIRE_PAGE_BYTES;
+
+	memcpy(to, page, WIRE_PAGE_BYTES);
 	enter(e, gfn, WIRE_PAGE_DATA);
 	e->counts.whole++;
+	return to;
 }
 
 /* `base` is the version that was sent before; it becomes this one. */
@@ -126,7 +130,7 @@ static void enter_again(struct page_encoder *e, uint64_t gfn,
 	if (!n) {
 		e->counts.same++;
 	} else if (n >= WIRE_PAGE_BYTES) {
-		enter_whole(e, gfn, page);
+		enter_whole(e, gfn, base);
 	} else {
 		e->delta_bytes += n;
 		enter(e, gfn, WIRE_PAGE_DELTA);
@@ -142,7 +146,7 @@ static void add_page(struct page_encoder *e, const struct page_run *run,
 		     struct shadow *shadow)
 {
 	uint64_t gfn = run->gfns[0];
-	const uint8_t *page = run->pages;
+	const uint8_t *page = run->pages[0], *sent;
 	unsigned int times = 0;
 	uint8_t *base =
 		shadow ? shadow_find(shadow, gfn, run->epoch, &times) : NULL;
@@ -162,11 +166,11 @@ static void add_page(struct page_encoder *e, const struct page_run *run,
 		enter_again(e, gfn, page, base);
 		return;
 	}
+	sent = enter_whole(e, gfn, page);
 	if (!base && shadow)
 		base = shadow_add(shadow, gfn, run->epoch);
 	if (base)
-		memcpy(base, page, WIRE_PAGE_BYTES);
-	enter_whole(e, gfn, page);
+		memcpy(base, sent, WIRE_PAGE_BYTES);
 }
 
 static size_t body_bytes(const struct page_encoder *e)
@@ -184,9 +188,7 @@ static bool has_room(const struct page_encoder *e)
 
 static void put_whole(const struct page_encoder *e, uint8_t *to)
 {
-	for (unsigned int i = 0; i < e->whole; i++)
-		memcpy(to + (size_t)i * WIRE_PAGE_BYTES, e->page[i],
-		       WIRE_PAGE_BYTES);
+	memcpy(to, e->pages, (size_t)e->whole * WIRE_PAGE_BYTES);
 }
 
 /*
@@ -255,7 +257,7 @@ size_t page_encode(struct page_encoder *e, struct page_run *run,
 		add_page(e, run, shadow);
 		run->count--;
 		run->gfns++;
-		run->pages += WIRE_PAGE_BYTES;
+		run->pages++;
 	}
 	*entries = e->entries;
 	e->counts.body_bytes += body_bytes(e);

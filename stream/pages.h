@@ -35,12 +35,12 @@ struct page_counts {
 struct page_encoder *page_encoder_new(int level);
 void page_encoder_free(struct page_encoder *e);
 
-/* Pages of an epoch, one behind the other. */
+/* Pages of an epoch, which may be written to meanwhile: see epoch_refer(). */
 struct page_run {
 	uint64_t epoch;
 	size_t count;
 	const uint64_t *gfns; /* <= WIRE_GFN_MAX */
-	const uint8_t *pages; /* count * WIRE_PAGE_BYTES */
+	const uint8_t *const *pages;
 };
 
 /*

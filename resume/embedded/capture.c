@@ -6,7 +6,8 @@
  *   - embedded_prepare(), guest running: mapping, bitmaps, all touched;
  *   - embedded_track(), guest suspended: the tracker starts and proves itself;
  *   - embedded_copy_ahead(), guest running: written pages are copied, those
- *     that are written meanwhile once more;
+ *     that are written meanwhile once more; or they are left where they are, to
+ *     be read by the encoder;
  *   - embedded_capture(), guest suspended: written pages are copied from the
  *     standing mapping, the vCPUs behind them.
  * Failure modes: the tracker does not do what it says: -EIO at the start; a
@@ -121,6 +122,13 @@ static bool put_page(void *arg, struct epoch *e, uint64_t gfn)
 	return epoch_put(e, gfn, s->memory + gfn * WIRE_PAGE_BYTES);
 }
 
+static bool refer_page(void *arg, struct epoch *e, uint64_t gfn)
+{
+	const struct guest_source *s = arg;
+
+	return epoch_refer(e, gfn, s->memory + gfn * WIRE_PAGE_BYTES);
+}
+
 static int collect(struct guest_source *s)
 {
 	int rc = tracker_collect(s->tracker, s->dirty.bits);
@@ -147,7 +155,8 @@ void embedded_copy_ahead(struct guest_source *s, struct epoch *e, bool apart)
 	for (int i = 0; i < AHEAD_ROUNDS && copied >= AHEAD_WORTH; i++) {
 		if (collect(s) < 0)
 			return;
-		copied = dirty_copy_ahead(&s->dirty, e, apart, put_page, s);
+		copied = dirty_copy_ahead(&s->dirty, e, apart,
+					  apart ? refer_page : put_page, s);
 	}
 }
 

@@ -233,6 +233,15 @@ static bool put_page(void *arg, struct epoch *e, uint64_t gfn)
 	return page ? epoch_put(e, gfn, page) : put_hole(s, e, gfn);
 }
 
+/* The mapping stays as it is until the next capture is over. */
+static bool refer_page(void *arg, struct epoch *e, uint64_t gfn)
+{
+	struct guest_source *s = arg;
+	const uint8_t *page = xen_memory_page(s->memory, gfn);
+
+	return page ? epoch_refer(e, gfn, page) : put_hole(s, e, gfn);
+}
+
 static int collect(struct guest_source *s)
 {
 	int rc = clean(s) < 0 ? -errno : 0;
@@ -258,7 +267,8 @@ void xen_source_copy_ahead(struct guest_source *s, struct epoch *e, bool apart)
 		return;
 	s->holes = 0;
 	if (collect(s) == 0)
-		dirty_copy_ahead(&s->dirty, e, apart, put_page, s);
+		dirty_copy_ahead(&s->dirty, e, apart,
+				 apart ? refer_page : put_page, s);
 }
 
 static int take_context(struct guest_source *s, struct epoch *e)

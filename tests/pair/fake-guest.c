@@ -290,15 +290,12 @@ static int capture(struct guest_source *s, struct epoch *e)
 		i = (s->next + k) % s->pages;
 		if (!memcmp(&s->shadow[i], &s->memory[i], PAGE))
 			continue;
-		if (e->page_count == e->page_capacity) {
+		if (!epoch_put(e, i, (const uint8_t *)&s->memory[i])) {
 			e->partial = true;
 			s->next = i;
 			break;
 		}
 		s->shadow[i] = s->memory[i];
-		e->gfns[e->page_count] = i;
-		memcpy(e->pages + e->page_count * PAGE, &s->memory[i], PAGE);
-		e->page_count++;
 	}
 	fault = fault_at(FAULT_MID_CAPTURE);
 	if (fault)

@@ -187,9 +187,8 @@ static void write_domain(void)
 
 static void capture(struct epoch *e, uint64_t page)
 {
-	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, memory[page],
-	       WIRE_PAGE_BYTES);
-	e->gfns[e->page_count++] = gfn_of(page);
+	if (!epoch_put(e, gfn_of(page), memory[page]))
+		die("the epoch is full");
 }
 
 /* The guest writes a page: 0 zeroes, 1 what compresses, 2 what does not. */

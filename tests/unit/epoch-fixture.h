@@ -126,12 +126,7 @@ static inline void round_begin(struct bench *b, uint64_t number, bool partial)
 
 static inline void capture_page(struct bench *b, uint64_t gfn)
 {
-	struct epoch *e = b->epoch;
-
-	e->gfns[e->page_count] = gfn;
-	memcpy(e->pages + e->page_count * WIRE_PAGE_BYTES, b->sent[gfn],
-	       WIRE_PAGE_BYTES);
-	e->page_count++;
+	assert_true(epoch_put(b->epoch, gfn, b->sent[gfn]));
 }
 
 /* The guest writes a page and the capture takes it: z(ero), t(ext), n(oise). */

@@ -201,6 +201,8 @@ static inline int group_setup(void **state)
 	if (!arena)
 		return -1;
 	fill_noise(arena->pages, (size_t)BIG_PAGES * WIRE_PAGE_BYTES, 1);
+	for (size_t i = 0; i < BIG_PAGES; i++)
+		arena->where[i] = arena->pages + i * WIRE_PAGE_BYTES;
 	return 0;
 }
 

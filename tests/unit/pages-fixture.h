@@ -28,6 +28,7 @@ struct batch {
 	unsigned int count;
 	uint64_t gfns[WIRE_BATCH_PAGES];
 	uint8_t bytes[WIRE_BATCH_PAGES][WIRE_PAGE_BYTES];
+	const uint8_t *pages[WIRE_BATCH_PAGES];
 	size_t length;
 	uint8_t payload[WIRE_PAYLOAD_MAX + FENCE];
 };
@@ -72,6 +73,7 @@ static inline void fill(struct batch *b, unsigned int count,
 	b->count = count;
 	for (unsigned int i = 0; i < count; i++) {
 		b->gfns[i] = MAX_GFN - 2 * (uint64_t)(count - 1 - i);
+		b->pages[i] = b->bytes[i];
 		memset(b->bytes[i], 0, WIRE_PAGE_BYTES);
 		switch (pattern[i % strlen(pattern)]) {
 		case 't':
@@ -86,7 +88,7 @@ static inline void fill(struct batch *b, unsigned int count,
 
 static inline struct page_run run_of(const struct batch *b)
 {
-	return (struct page_run){ 1, b->count, b->gfns, b->bytes[0] };
+	return (struct page_run){ 1, b->count, b->gfns, b->pages };
 }
 
 /* All of them, in one payload. */

@@ -95,7 +95,8 @@ static inline size_t encode_page(struct bench *b, uint64_t gfn, uint64_t seed,
 				 uint8_t *payload)
 {
 	uint8_t page[WIRE_PAGE_BYTES];
-	struct page_run run = { 1, 1, &gfn, page };
+	const uint8_t *at = page;
+	struct page_run run = { 1, 1, &gfn, &at };
 	unsigned int entries;
 
 	make_page(page, seed);

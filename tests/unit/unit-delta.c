@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "tests/unit/unit-stream.h"
+#include "tests/unit/live-fixture.h"
 
 enum { WORDS = WIRE_PAGE_BYTES / 8, LINE_WORDS = DELTA_LINE_BYTES / 8 };
 
@@ -387,6 +387,39 @@ static void only_what_it_names_is_written(void **state)
 	}
 }
 
+/* What came of it is what it says, whatever `now` was meanwhile. */
+static void expect_base_as_told(delta_make_fn *make, const uint8_t *now)
+{
+	uint8_t far[WIRE_PAGE_BYTES] = { 0 }, base[WIRE_PAGE_BYTES] = { 0 };
+	uint8_t delta[DELTA_ROOM];
+	unsigned int changes = 0;
+
+	for (int i = 0; i < 20000 || (!changes && i < 100000000); i++) {
+		size_t n = make(base, now, delta);
+
+		if (n)
+			delta_apply(far, delta);
+		if (memcmp(far, base, sizeof(far)))
+			fail_msg("delta %d says something else", i);
+		changes += n && n < WIRE_PAGE_BYTES;
+	}
+	assert_true(changes);
+}
+
+static void a_page_may_be_written_to_meanwhile(void **state)
+{
+	struct live l;
+
+	(void)state;
+	live_start(&l, 1);
+	for (int way = 0; way < DELTA_WAYS; way++)
+		if (delta_way((enum delta_way)way))
+			expect_base_as_told(delta_way((enum delta_way)way),
+					    l.at);
+	live_stop(&l);
+	live_free(&l);
+}
+
 static void the_portable_way_is_always_there(void **state)
 {
 	(void)state;
@@ -410,6 +443,7 @@ int main(void)
 		cmocka_unit_test(empty_masks_make_no_delta),
 		cmocka_unit_test(the_longest_is_as_long_as_was_said),
 		cmocka_unit_test(only_what_it_names_is_written),
+		cmocka_unit_test(a_page_may_be_written_to_meanwhile),
 		cmocka_unit_test(the_portable_way_is_always_there),
 	};
 

@@ -98,17 +98,34 @@ static bool has(const struct epoch *e, uint64_t gfn)
 	return false;
 }
 
+/* A round of its own, of which the pages are read as the guest writes on. */
+static size_t go_ahead(struct guest_source *s, struct epoch *e, uint8_t *shadow)
+{
+	epoch_clear(e);
+	src->copy_ahead(s, e, true);
+	assert_true(e->refers || !e->page_count);
+	for (size_t k = 0; k < e->page_count; k++) {
+		assert_ptr_equal(e->where[k],
+				 s->memory + e->gfns[k] * WIRE_PAGE_BYTES);
+		memcpy(shadow + e->gfns[k] * WIRE_PAGE_BYTES, e->where[k],
+		       WIRE_PAGE_BYTES);
+	}
+	return e->page_count;
+}
+
 /* Each capture makes a shadow the same as the memory, and no earlier. */
 static void captures_follow(struct guest_source *s, size_t arena_pages,
 			    int count)
 {
 	struct epoch *e = epoch_new(arena_pages, 65536);
+	struct epoch *ahead = epoch_new(arena_pages, 0);
 	uint8_t *shadow = malloc(PAGES * WIRE_PAGE_BYTES);
 	bool partial_round = false;
-	size_t partial = 0;
+	size_t partial = 0, referred = 0;
 	struct record r;
 
 	assert_int_equal(epoch_index(e, PAGES - 1), 0);
+	assert_int_equal(epoch_index(ahead, PAGES - 1), 0);
 	assert_ok(src->suspend(s, PATIENCE_US));
 	memcpy(shadow, s->memory, PAGES * WIRE_PAGE_BYTES);
 	/* What is not taken into account by the shadow. */
@@ -121,8 +138,11 @@ static void captures_follow(struct guest_source *s, size_t arena_pages,
 		clock_sleep_us(3000);
 		epoch_clear(e);
 		/* As if the last one had been large. */
-		s->dirty.last = i % 2 ? SIZE_MAX : 0;
-		src->copy_ahead(s, e, false);
+		s->dirty.last = i % 3 ? SIZE_MAX : 0;
+		if (i % 3 == 2)
+			referred += go_ahead(s, ahead, shadow);
+		else
+			src->copy_ahead(s, e, false);
 		assert_ok(src->suspend(s, PATIENCE_US));
 		do {
 			struct cursor c;
@@ -144,6 +164,7 @@ static void captures_follow(struct guest_source *s, size_t arena_pages,
 		assert_memory_equal(shadow, s->memory, PAGES * WIRE_PAGE_BYTES);
 	}
 	assert_true(partial > 0 || arena_pages == PAGES);
+	assert_true(referred || !tracker_runs_along(s->tracker));
 	/* Nothing ran: nothing is there. */
 	epoch_clear(e);
 	assert_ok(src->capture(s, e));
@@ -151,6 +172,7 @@ static void captures_follow(struct guest_source *s, size_t arena_pages,
 	assert_false(has(e, 0));
 	assert_ok(src->resume(s, GUEST_RESUME_FAST));
 	free(shadow);
+	epoch_free(ahead);
 	epoch_free(e);
 }
 

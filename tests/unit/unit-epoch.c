@@ -21,12 +21,13 @@ static void an_arena_is_touched(void **state)
 	} parts[] = {
 		{ e->pages, pages * WIRE_PAGE_BYTES },
 		{ (uint8_t *)e->gfns, pages * sizeof(uint64_t) },
+		{ (uint8_t *)e->where, pages * sizeof(uint8_t *) },
 		{ e->state, WIRE_STATE_MAX },
 	};
 
 	(void)state;
 	assert_non_null(e);
-	for (int i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		size_t n = (parts[i].bytes + page - 1) / page;
 		AUTO_FREE unsigned char *present = malloc(n);
 
@@ -56,6 +57,33 @@ static void capacities_reach_from_none_to_their_limit(void **state)
 	assert_null(epoch_new(SIZE_MAX, 0));
 	assert_null(epoch_new(SIZE_MAX / WIRE_PAGE_BYTES + 2, 0));
 	epoch_free(NULL);
+}
+
+static void a_page_may_stay_where_it_is(void **state)
+{
+	static const uint8_t one[WIRE_PAGE_BYTES] = { 1 }, two[WIRE_PAGE_BYTES];
+	struct epoch *e = epoch_new(2, 0);
+
+	(void)state;
+	assert_non_null(e);
+	assert_int_equal(epoch_index(e, 9), 0);
+	assert_true(epoch_put(e, 3, one));
+	assert_false(e->refers);
+	assert_true(epoch_refer(e, 5, two));
+	assert_true(e->refers);
+	assert_ptr_equal(e->where[0], e->pages);
+	assert_ptr_equal(e->where[1], two);
+	assert_false(epoch_refer(e, 6, two));
+	/* Again, and the other way. */
+	assert_true(epoch_refer(e, 3, one));
+	assert_true(epoch_put(e, 5, one));
+	assert_int_equal(e->page_count, 2);
+	assert_ptr_equal(e->where[0], one);
+	assert_ptr_equal(e->where[1], e->pages + WIRE_PAGE_BYTES);
+	assert_memory_equal(e->where[1], one, sizeof(one));
+	epoch_clear(e);
+	assert_false(e->refers);
+	epoch_free(e);
 }
 
 static void an_epoch_arrives_as_it_was(void **state)
@@ -322,6 +350,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_arena_is_touched),
 		cmocka_unit_test(capacities_reach_from_none_to_their_limit),
+		cmocka_unit_test(a_page_may_stay_where_it_is),
 		FRESH(an_epoch_arrives_as_it_was),
 		FRESH(batches_are_cut_at_their_limit),
 		FRESH(state_is_cut_at_its_limit),

@@ -6,6 +6,7 @@
 
 #include "base/cursor.h"
 #include "stream/delta.h"
+#include "tests/unit/live-fixture.h"
 #include "tests/unit/pages-fixture.h"
 
 /* --- pages alone -------------------------------------------------------- */
@@ -25,7 +26,7 @@ static void expect_back(struct batch *b, int level, bool compress)
 	}
 	assert_int_equal(x.seen, b->count);
 	assert_ptr_equal(run.gfns, b->gfns + b->count);
-	assert_ptr_equal(run.pages, b->bytes[0] + b->count * WIRE_PAGE_BYTES);
+	assert_ptr_equal(run.pages, b->pages + b->count);
 	page_encoder_free(e);
 }
 
@@ -189,7 +190,8 @@ static struct pair {
 	uint8_t far[PAGES][WIRE_PAGE_BYTES];
 	size_t count;
 	uint64_t gfns[PAGES];
-	uint8_t pages[PAGES][WIRE_PAGE_BYTES];
+	uint8_t written[PAGES][WIRE_PAGE_BYTES];
+	const uint8_t *pages[PAGES];
 
 	size_t length; /* of the last payload */
 	uint8_t payload[WIRE_PAYLOAD_MAX + FENCE];
@@ -231,8 +233,9 @@ static void guest_write(uint64_t gfn, char kind, unsigned int words)
 		fill_noise(page, WIRE_PAGE_BYTES, next_random(&p.x));
 	else if (kind == 'w')
 		change_words(page, words, &p.x);
-	p.gfns[p.count] = gfn;
-	memcpy(p.pages[p.count++], page, WIRE_PAGE_BYTES);
+	memcpy(p.written[p.count], page, WIRE_PAGE_BYTES);
+	p.pages[p.count] = p.written[p.count];
+	p.gfns[p.count++] = gfn;
 }
 
 static int take_page(void *arg, const struct page_item *item)
@@ -267,7 +270,7 @@ static void expect_full(unsigned int entries)
 /* Sends what was written since, and compares both memories. */
 static void send_epoch(void)
 {
-	struct page_run run = { ++p.epoch, p.count, p.gfns, p.pages[0] };
+	struct page_run run = { ++p.epoch, p.count, p.gfns, p.pages };
 	const struct page_counts before = *page_counts(p.encoder), *n;
 	unsigned int entries;
 
@@ -590,6 +593,62 @@ static void what_the_shadow_does_not_cover_goes_whole(void **state)
 	pair_close();
 }
 
+/* What the shadow has is what the other side has. */
+static void expect_shadow_as_far(size_t gfns)
+{
+	for (uint64_t gfn = 0; gfn < gfns; gfn++) {
+		unsigned int times;
+		const uint8_t *base =
+			shadow_find(p.shadow, gfn, p.epoch, &times);
+
+		if (base && memcmp(base, p.far[gfn], WIRE_PAGE_BYTES))
+			fail_msg("epoch %d, gfn %d", (int)p.epoch, (int)gfn);
+	}
+}
+
+static void send_live(const struct live *l)
+{
+	struct page_run run = { ++p.epoch, l->pages, p.gfns, p.pages };
+	unsigned int entries;
+
+	while (run.count) {
+		p.length = encode_some(p.encoder, &run, p.shadow, p.compress,
+				       p.payload, &entries);
+		if (entries)
+			take_payload(entries);
+	}
+	expect_shadow_as_far(l->pages);
+}
+
+static void pages_may_be_written_to_meanwhile(void **state)
+{
+	enum { LIVE = 8, EPOCHS = 1000 };
+	const size_t shadows[] = { LIVE, LIVE / 2 };
+	const struct page_counts *n;
+	struct live l;
+
+	(void)state;
+	for (size_t s = 0; s < 4; s++) {
+		pair_open(shadows[s / 2], LEVEL, s % 2);
+		live_start(&l, LIVE);
+		for (uint64_t gfn = 0; gfn < LIVE; gfn++) {
+			p.gfns[gfn] = gfn;
+			p.pages[gfn] = l.at + gfn * WIRE_PAGE_BYTES;
+		}
+		for (int i = 0; i < EPOCHS; i++)
+			send_live(&l);
+		live_stop(&l);
+		send_live(&l);
+		assert_memory_equal(p.far, l.at, LIVE * WIRE_PAGE_BYTES);
+		n = page_counts(p.encoder);
+		assert_true(n->whole > LIVE && n->zero);
+		/* In turn, none is there any more when it comes again. */
+		assert_int_equal(!n->delta, shadows[s / 2] < LIVE);
+		live_free(&l);
+		pair_close();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -615,6 +674,7 @@ int main(void)
 		cmocka_unit_test(deltas_are_compressed_behind_noise),
 		cmocka_unit_test(deltas_are_compressed_in_a_hurry_too),
 		cmocka_unit_test(what_the_shadow_does_not_cover_goes_whole),
+		cmocka_unit_test(pages_may_be_written_to_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
