@@ -315,7 +315,10 @@ static void applied(struct secondary *s, const struct event *e)
 	s->inconsistent = true;
 	if (s->state == SECONDARY_STANDBY || s->state == SECONDARY_LOST ||
 	    s->state == SECONDARY_FENCING || s->state == SECONDARY_WAITING) {
-		secondary_disconnect(s, WIRE_REASON_NO_RESOURCES,
+		secondary_disconnect(s,
+				     e->error == -ENOMEM
+					     ? WIRE_REASON_NO_RESOURCES
+					     : WIRE_REASON_RESYNC,
 				     s->last_error);
 		secondary_discard(s, s->last_error);
 	}

@@ -289,8 +289,22 @@ static void test_epoch_cannot_be_applied(void **state)
 	expect(s, "send ACK 1 applied 0; apply 1; "
 		  "send ACK 2 applied 0; apply 2");
 	done(s, ENV_JOB_APPLY, 1, -EIO, NULL);
-	expect(s, "disconnect NO_RESOURCES; destroy");
+	expect(s, "disconnect RESYNC; destroy");
 	done(s, ENV_JOB_APPLY, 2, -EIO, NULL);
+	link_down(s, "closed");
+	removed(s, "");
+}
+
+static void test_epoch_cannot_be_applied_for_want_of_memory(void **state)
+{
+	struct script *s = *state;
+
+	script_secondary(s);
+	to_standby(s);
+	stored(s, 1, 0, NULL);
+	expect(s, "send ACK 1 applied 0; apply 1");
+	done(s, ENV_JOB_APPLY, 1, -ENOMEM, NULL);
+	expect(s, "disconnect NO_RESOURCES; destroy");
 	link_down(s, "closed");
 	removed(s, "");
 }
@@ -307,7 +321,7 @@ static void test_epoch_cannot_be_applied_once_lost(void **state)
 	link_down(s, "reset");
 	expect(s, "send ACK 1 applied 0; apply 1");
 	done(s, ENV_JOB_APPLY, 1, -EIO, NULL);
-	removed(s, "disconnect NO_RESOURCES; destroy");
+	removed(s, "disconnect RESYNC; destroy");
 	run_for(s, 10 * LOST_US);
 	expect(s, "");
 }
@@ -495,6 +509,7 @@ int main(void)
 		SCRIPT_TEST(test_epochs_out_of_order),
 		SCRIPT_TEST(test_stored_after_the_link_is_dropped),
 		SCRIPT_TEST(test_epoch_cannot_be_applied),
+		SCRIPT_TEST(test_epoch_cannot_be_applied_for_want_of_memory),
 		SCRIPT_TEST(test_epoch_cannot_be_applied_once_lost),
 		SCRIPT_TEST(test_epoch_cannot_be_applied_while_activating),
 		SCRIPT_TEST(test_bye_removes_the_standby),
