@@ -48,9 +48,9 @@ struct bench_workload {
 	uint64_t interval_ms;
 	uint64_t mem_mib;
 	uint64_t span_mib; /* of it that is written; 0: all */
-	uint64_t words;	  /* changed in a page */
-	uint64_t whole;	  /* per cent of the writes: all of the page */
-	const char *fill; /* by what; "": by what the program wrote */
+	uint64_t words;	   /* changed in a page */
+	uint64_t whole;	   /* per cent of the writes: all of the page */
+	const char *fill;  /* by what; "": by what the program wrote */
 	uint64_t vcpus;
 	bool program;	     /* its pages are those of a program */
 	uint64_t warm_pages; /* written before anything counts, at least */
@@ -88,7 +88,7 @@ void bench_spec_guest(const struct bench_workload *w,
 
 /* member of the epoch log, words for people; in the order of an epoch */
 #define BENCH_FIGURES(X)              \
-	X(ahead_us, "copy ahead")     \
+	X(ahead_us, "ahead")          \
 	X(suspend_us, "suspend")      \
 	X(scan_us, "scan")            \
 	X(copy_us, "copy")            \

@@ -79,7 +79,7 @@ int epoch_resume(const struct guest_source_ops *ops,
 struct epoch_manner {
 	uint64_t suspend_timeout_us;
 	enum guest_resume resume;
-	/* What is copied ahead is sent ahead, too: a round of its own. */
+	/* What goes ahead is a round of its own, and sent at once. */
 	bool apart;
 };
 

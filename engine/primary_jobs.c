@@ -145,12 +145,6 @@ static int send_and_track(struct guest_job *j)
 	struct guest_description d = { 0 };
 	int fds[2], err, resumed;
 
-	/*
-	 * What went ahead may be read from the guest's memory still: the
-	 * connection it was for has ended meanwhile.  On the way out the
-	 * machine waits for the encoder itself.
-	 */
-	worker_drain(pd->encoder);
 	pd->ops->stop_tracking(pd->source);
 	err = pd->ops->describe(pd->source, &d, &j->error);
 	if (err)
@@ -295,9 +289,9 @@ static void capture_after(struct guest_job *j)
 }
 
 /*
- * Whether pages that are copied ahead are sent ahead as well: commits come
- * sooner, and what is written again until the suspend is sent twice.  Where the
- * link is what everything waits for that is no gain.
+ * Whether pages that go ahead are a round of their own, sent at once: commits
+ * come sooner, and what is written again until the suspend is sent twice. Where
+ * the link is what everything waits for that is no gain.
  */
 static bool sends_ahead(const struct primary_daemon *pd)
 {

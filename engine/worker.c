@@ -16,10 +16,8 @@ struct worker {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t posted;
-	pthread_cond_t idle;
 	struct worker_job *first;
 	struct worker_job **last;
-	bool busy;
 	bool stopping;
 };
 
@@ -28,13 +26,9 @@ static struct worker_job *next_job(struct worker *w)
 	struct worker_job *job;
 
 	AUTO_LOCK(&w->lock);
-	w->busy = false;
-	if (!w->first)
-		pthread_cond_broadcast(&w->idle);
 	while (!w->first && !w->stopping)
 		pthread_cond_wait(&w->posted, &w->lock);
 	job = w->first;
-	w->busy = job;
 	if (job) {
 		w->first = job->next;
 		if (!w->first)
@@ -66,7 +60,6 @@ int worker_start(struct loop *loop, const char *name, struct worker **out)
 	w->last = &w->first;
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->posted, NULL);
-	pthread_cond_init(&w->idle, NULL);
 	err = pthread_create(&w->thread, NULL, thread_main, w);
 	if (err) {
 		free(w);
@@ -87,14 +80,6 @@ void worker_post(struct worker *w, struct worker_job *job,
 	pthread_cond_signal(&w->posted);
 }
 
-void worker_drain(struct worker *w)
-{
-	AUTO_LOCK(&w->lock);
-
-	while (w->first || w->busy)
-		pthread_cond_wait(&w->idle, &w->lock);
-}
-
 void worker_stop(struct worker *w)
 {
 	if (!w)
@@ -105,7 +90,6 @@ void worker_stop(struct worker *w)
 	pthread_mutex_unlock(&w->lock);
 	pthread_join(w->thread, NULL);
 	pthread_cond_destroy(&w->posted);
-	pthread_cond_destroy(&w->idle);
 	pthread_mutex_destroy(&w->lock);
 	free(w);
 }

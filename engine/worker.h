@@ -29,9 +29,6 @@ struct worker_job {
 void worker_post(struct worker *w, struct worker_job *job,
 		 void (*run)(void *arg), void (*done)(void *arg), void *arg);
 
-/* Waits until nothing is queued or under way.  Any other thread. */
-void worker_drain(struct worker *w);
-
 /* Finishes what is queued, then ends the thread; `done`s may still follow. */
 void worker_stop(struct worker *w);
 

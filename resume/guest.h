@@ -155,13 +155,14 @@ struct guest_source_ops {
 	int (*start_tracking)(struct guest_source *s, struct guest_error *err);
 
 	/*
-	 * RUNNING: copies the pages written since the last capture into `e`,
+	 * RUNNING: puts the pages written since the last capture into `e`,
 	 * which is empty, so that the capture that follows has less to do; what
 	 * is written again meanwhile that one copies again.  Stops where `e` is
 	 * full.  `e` has an index.
 	 * With `apart`, `e` is a round of its own, and the capture goes into
 	 * another one; pages may be referred to instead of copied: until they
-	 * are encoded no other operation but status and cancel is called.
+	 * are encoded no operation is called that could resume the guest, track
+	 * it anew or let go of its memory.
 	 * Without, it goes into `e` too, and if none succeeds the next one
 	 * takes what was copied here.
 	 * NULL where a kind cannot; a source that cannot, or that has little to

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "stream/delta_x86.h"
+#include "stream/read_once.h"
 
 enum { LINE_WORDS = DELTA_LINE_BYTES / 8 };
 
@@ -39,7 +40,7 @@ static size_t make_portable(uint8_t *base, const uint8_t *now, uint8_t *out)
 	for (unsigned int i = 0; i < DELTA_LINES; i++) {
 		memcpy(was, base + i * DELTA_LINE_BYTES, sizeof(was));
 		memcpy(is, now + i * DELTA_LINE_BYTES, sizeof(is));
-		DELTA_READ_ONCE("+m", is);
+		READ_ONCE("+m", is);
 		mask = compare(was, is);
 		if (!mask)
 			continue;

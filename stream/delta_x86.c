@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #include <stdbool.h>
 
+#include "stream/read_once.h"
+
 #define AVX2 __attribute__((target("avx2,bmi,popcnt")))
 #define AVX512 __attribute__((target("avx512f,bmi,popcnt")))
 
@@ -26,8 +28,8 @@ AVX2 static inline struct line load(const uint8_t *at)
 	struct line l = { _mm256_loadu_si256(from),
 			  _mm256_loadu_si256(from + 1) };
 
-	DELTA_READ_ONCE("+x", l.low);
-	DELTA_READ_ONCE("+x", l.high);
+	READ_ONCE("+x", l.low);
+	READ_ONCE("+x", l.high);
 	return l;
 }
 
@@ -91,7 +93,7 @@ AVX512 static size_t make_avx512(uint8_t *base, const uint8_t *now,
 		__m512i is = _mm512_loadu_si512(now + i * DELTA_LINE_BYTES);
 		__mmask8 mask;
 
-		DELTA_READ_ONCE("+v", is);
+		READ_ONCE("+v", is);
 		mask = _mm512_cmpneq_epi64_mask(was, is);
 		if (!mask)
 			continue;

@@ -6,12 +6,6 @@
 #include "stream/delta.h"
 
 /*
- * Behind the reading of what others may write to meanwhile: a compiler, which
- * does not know of them, could read it again instead of keeping it.
- */
-#define DELTA_READ_ONCE(where, variable) __asm__("" : where(variable))
-
-/*
  * The common end: `lines` and `count` masks of them are put before the words,
  * which lie from out + 8 + DELTA_LINES to `words_end`.  The delta's length.
  */

@@ -95,7 +95,7 @@ void epoch_clear(struct epoch *e)
 	e->page_count = 0;
 	e->again_count = 0;
 	e->state_bytes = 0;
-	e->partial = e->refers = false;
+	e->partial = false;
 	e->times = (struct epoch_times){ 0 };
 }
 
@@ -144,6 +144,5 @@ bool epoch_refer(struct epoch *e, uint64_t gfn, const uint8_t *page)
 	if (!place(e, gfn, &at))
 		return false;
 	e->where[at] = page;
-	e->refers = true;
 	return true;
 }

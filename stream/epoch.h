@@ -18,7 +18,7 @@
 
 /* How long each part of a capture took, in microseconds. */
 struct epoch_times {
-	uint64_t ahead_us;   /* pages copied before the request */
+	uint64_t ahead_us;   /* pages taken before the request */
 	uint64_t suspend_us; /* request to suspended: the guest still runs */
 	uint64_t scan_us;    /* log-dirty bitmap */
 	uint64_t copy_us;
@@ -41,7 +41,6 @@ struct epoch {
 	uint64_t *gfns; /* page_capacity */
 	/* page_capacity: each in `pages`, or where epoch_refer() was told. */
 	const uint8_t **where;
-	bool refers;	/* some are there */
 	uint8_t *pages; /* page_capacity * WIRE_PAGE_BYTES */
 	size_t state_bytes;
 	size_t state_capacity; /* WIRE_STATE_MAX or less */
@@ -67,8 +66,8 @@ void epoch_clear(struct epoch *e);
 bool epoch_put(struct epoch *e, uint64_t gfn, const uint8_t *page);
 /*
  * As epoch_put(), but the page is read only when it is encoded.  Until then it
- * stays where it is; it may be written to meanwhile: each of its 64-bit words
- * is sent as it was at some moment of that time.
+ * stays where it is, and may be written to: what is sent then is of no one
+ * moment, and has to be followed by what it has become.
  */
 bool epoch_refer(struct epoch *e, uint64_t gfn, const uint8_t *page);
 

@@ -21,6 +21,7 @@
 #include "base/memory.h"
 #include "stream/body.h"
 #include "stream/delta.h"
+#include "stream/read_once.h"
 
 enum {
 	HEADER_BYTES = sizeof(struct wire_pages),
@@ -116,6 +117,7 @@ static const uint8_t *enter_whole(struct page_encoder *e, uint64_t gfn,
 	uint8_t *to = e->pages + (size_t)e->whole++ * WIRE_PAGE_BYTES;
 
 	memcpy(to, page, WIRE_PAGE_BYTES);
+	READ_ONCE_INTO(to);
 	enter(e, gfn, WIRE_PAGE_DATA);
 	e->counts.whole++;
 	return to;

@@ -5,7 +5,8 @@
  * The happy path:
  *   - xen_source_prepare(), guest running: mapping, bitmaps, all touched;
  *   - xen_source_track(), guest suspended: log-dirty on;
- *   - xen_source_copy_ahead(), guest running, where it writes much: as below;
+ *   - xen_source_copy_ahead(), guest running, where it writes much: as below,
+ *     or pages stay where they are, to be read by the encoder;
  *   - xen_source_capture(), guest suspended: the bitmap is taken and cleared
  *     in one hypercall, each dirty page copied from the standing mapping, the
  *     vCPUs' state put behind them;

@@ -129,6 +129,22 @@ void check_capture(struct world *w)
 			sim_violate(w, "M: a checkpoint within another");
 }
 
+/*
+ * Called where the machine asks for something.  What goes ahead is encoded from
+ * the guest's own memory, so until then nothing may resume the guest behind a
+ * capture, nor take its memory away.
+ */
+void check_reader(struct world *w, enum env_job kind)
+{
+	if (kind == ENV_JOB_ENCODE || kind == ENV_JOB_FENCE ||
+	    kind == ENV_JOB_STATUS)
+		return;
+	for (unsigned int i = 0; i < w->encode_count; i++)
+		if (w->encodes[i].run.state == EPOCH_AHEAD)
+			sim_violate(w, "M: the encoder reads the guest's "
+				       "memory");
+}
+
 /* Called where the secondary sends it. */
 void check_ack(struct world *w, uint64_t epoch)
 {

@@ -131,6 +131,7 @@ static void env_job(void *arg, enum env_job kind, uint64_t epoch)
 	const struct sim_config *c = &w->cfg;
 	struct job *j;
 
+	check_reader(w, kind);
 	switch (kind) {
 	case ENV_JOB_SYNC:
 		j = sim_job(w, A, kind, 0, (uint64_t)c->image_us);

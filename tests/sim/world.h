@@ -424,6 +424,7 @@ bool life_contains_visible(const struct world *w, struct history at);
 
 void sim_check(struct world *w);
 void check_capture(struct world *w);
+void check_reader(struct world *w, enum env_job kind);
 void check_ack(struct world *w, uint64_t epoch);
 void check_takeover(struct world *w, uint64_t epoch);
 void check_activation(struct world *w, const struct job *j);

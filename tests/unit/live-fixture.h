@@ -35,6 +35,17 @@ static inline void live_write(uint8_t *page, uint64_t *x)
 	usleep(1); /* so that somebody sees it like that */
 }
 
+/* Its first word, which is never as it was for long. */
+static inline void live_await(const struct live *l)
+{
+	const volatile uint64_t *word =
+		(const volatile uint64_t *)(void *)l->at;
+	uint64_t was = *word;
+
+	while (*word == was)
+		usleep(100);
+}
+
 static inline void live_start(struct live *l, size_t pages)
 {
 	uint64_t x = 1;
@@ -46,8 +57,10 @@ static inline void live_start(struct live *l, size_t pages)
 	fill_noise(l->at, pages * WIRE_PAGE_BYTES, 1);
 	l->pid = fork();
 	assert_true(l->pid >= 0);
-	if (l->pid)
+	if (l->pid) {
+		live_await(l);
 		return;
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;)
 		live_write(l->at + next_random(&x) % pages * WIRE_PAGE_BYTES,

@@ -118,20 +118,6 @@ static void test_idle_between(void **state)
 	loop_until(r->loop, all_done, r);
 }
 
-static void test_drain_waits_for_the_last(void **state)
-{
-	struct rig *r = *state;
-	struct work w[WORKS];
-
-	worker_drain(r->worker); /* nothing was ever posted */
-	r->sleep_us = 100;
-	post(r, w);
-	worker_drain(r->worker);
-	assert_int_equal(r->ran, WORKS);
-	loop_until(r->loop, all_done, r);
-	worker_drain(r->worker);
-}
-
 static void test_stop_finishes_what_is_queued(void **state)
 {
 	struct rig *r = *state;
@@ -159,8 +145,6 @@ int main(void)
 			test_in_order_and_back_on_the_loop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_idle_between, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_drain_waits_for_the_last,
-						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_stop_finishes_what_is_queued, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stop_at_once, setup,
