@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 4,
+	WIRE_VERSION = 5,
 	WIRE_HEADER_BYTES = 24,
 	/* Bulk is cut to this, so that a heartbeat never waits long. */
 	WIRE_PAYLOAD_MAX = 256 * 1024,

@@ -64,13 +64,13 @@ static int read_state(struct xen_incoming *in, uint32_t domid)
 		return -errno;
 	if (st.st_size <= 0 || st.st_size > WIRE_STATE_MAX / 2)
 		return -EFBIG;
-	in->bytes = XEN_MODEL_VERSION_BYTES + (uint32_t)st.st_size;
+	in->bytes = XEN_MODEL_HEAD_BYTES + (uint32_t)st.st_size;
 	in->body = calloc(1, in->bytes);
 	if (!in->body)
 		return -ENOMEM;
-	snprintf((char *)in->body, XEN_MODEL_VERSION_BYTES, "%s",
-		 xen_model_version(in->model));
-	return read_whole(fd, in->body + XEN_MODEL_VERSION_BYTES,
+	xen_model_head(in->body, xen_model_version(in->model),
+		       (uint32_t)st.st_size);
+	return read_whole(fd, in->body + XEN_MODEL_HEAD_BYTES,
 			  (size_t)st.st_size);
 }
 

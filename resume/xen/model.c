@@ -24,6 +24,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/cursor.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "resume/xen/qmp.h"
@@ -51,6 +52,7 @@ struct xen_model {
 	bool silent;	/* it did not stop in time, so it hangs */
 	bool loading;	/* a state was handed over */
 	uint32_t bytes; /* taken last */
+	uint32_t wrote; /* by QEMU, which are as many */
 	uint8_t state[WIRE_STATE_MAX / 2];
 };
 
@@ -242,6 +244,7 @@ static int read_state(struct xen_model *m)
 	n = pread(m->state_fd, m->state, (size_t)length, 0);
 	if (n != length)
 		return n < 0 ? -errno : -EIO;
+	m->wrote = (uint32_t)n;
 	m->bytes = (uint32_t)(fault_at(FAULT_MODEL_STATE) ? n / 2 : n);
 	return 0;
 }
@@ -348,26 +351,35 @@ bool xen_model_left(struct xen_model *m)
 
 uint32_t xen_model_record_bytes(const struct xen_model *m)
 {
-	return XEN_MODEL_VERSION_BYTES + m->bytes;
+	return XEN_MODEL_HEAD_BYTES + m->bytes;
+}
+
+void xen_model_head(uint8_t *body, const char *version, uint32_t state_bytes)
+{
+	struct cursor c = cursor_over(body + XEN_MODEL_VERSION_BYTES, 4);
+
+	memset(body, 0, XEN_MODEL_VERSION_BYTES);
+	snprintf((char *)body, XEN_MODEL_VERSION_BYTES, "%s", version);
+	cursor_put_u32(&c, state_bytes);
 }
 
 void xen_model_record(const struct xen_model *m, uint8_t *body)
 {
-	memcpy(body, m->version, XEN_MODEL_VERSION_BYTES);
-	memcpy(body + XEN_MODEL_VERSION_BYTES, m->state, m->bytes);
+	xen_model_head(body, m->version, m->wrote);
+	memcpy(body + XEN_MODEL_HEAD_BYTES, m->state, m->bytes);
 }
 
-/*
- * What QEMU writes begins with "QEVM" and 3 (migration/qemu-file-types,
- * savevm.c), and ends with a zero, the end of all sections.
- */
+/* What QEMU writes begins with "QEVM" and 3 (migration/savevm.c). */
 bool xen_model_whole(const uint8_t *body, uint32_t bytes)
 {
-	static const uint8_t head[8] = { 'Q', 'E', 'V', 'M', 0, 0, 0, 3 };
+	static const uint8_t begin[8] = { 'Q', 'E', 'V', 'M', 0, 0, 0, 3 };
+	struct cursor c = cursor_over(body, bytes);
+	uint32_t length;
 
-	return bytes > XEN_MODEL_VERSION_BYTES + sizeof(head) &&
-	       !memcmp(body + XEN_MODEL_VERSION_BYTES, head, sizeof(head)) &&
-	       body[bytes - 1] == 0;
+	cursor_take(&c, XEN_MODEL_VERSION_BYTES);
+	length = cursor_get_u32(&c);
+	return !c.bad && length == cursor_left(&c) && length >= sizeof(begin) &&
+	       !memcmp(c.at, begin, sizeof(begin));
 }
 
 int xen_model_check(const struct xen_model *m, const uint8_t *body,
@@ -439,8 +451,8 @@ int xen_model_load(struct xen_model *m, const uint8_t *body, uint32_t bytes,
 	if (!m->qmp)
 		rc = -ENOTCONN;
 	if (rc == 0 && !m->loading)
-		rc = put_into_file(m, body + XEN_MODEL_VERSION_BYTES,
-				   bytes - XEN_MODEL_VERSION_BYTES);
+		rc = put_into_file(m, body + XEN_MODEL_HEAD_BYTES,
+				   bytes - XEN_MODEL_HEAD_BYTES);
 	if (rc == 0 && !m->loading)
 		rc = hand_over_state(m, end_us);
 	if (rc == 0)

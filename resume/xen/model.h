@@ -18,10 +18,12 @@
 
 /*
  * What stands before the state in a record: the version that wrote it, padded
- * with zeros.  QEMU promises to read what an older one wrote, of the same
- * machine type, and says so only by failing; here both must be the same.
+ * with zeros, and the state's length (u32, little-endian), for where a state
+ * ends only QEMU could tell.  QEMU promises to read what an older one wrote, of
+ * the same machine type, and says so only by failing; here both must be the
+ * same.
  */
-enum { XEN_MODEL_VERSION_BYTES = 32 };
+enum { XEN_MODEL_VERSION_BYTES = 28, XEN_MODEL_HEAD_BYTES = 32 };
 
 struct xen_model;
 
@@ -75,7 +77,9 @@ bool xen_model_left(struct xen_model *m);
 uint32_t xen_model_record_bytes(const struct xen_model *m);
 void xen_model_record(const struct xen_model *m, uint8_t *body);
 
-/* Whether a record's body has a beginning and an end. */
+void xen_model_head(uint8_t *body, const char *version, uint32_t state_bytes);
+
+/* Whether a record's body has all of a state. */
 bool xen_model_whole(const uint8_t *body, uint32_t bytes);
 /*
  * On the other side, where it waits for a state.  A record's body is checked

@@ -140,7 +140,7 @@ def orders(frames):
 def fields(frames):
     """Fields out of their range, in otherwise well-formed streams."""
     cases = {
-        "HELLO": [(8, "H", 3), (8, "H", 5), (10, "H", 0), (10, "H", 3),
+        "HELLO": [(8, "H", 4), (8, "H", 6), (10, "H", 0), (10, "H", 3),
                   (12, "I", 262143), (16, "I", 0), (16, "I", 17),
                   (20, "I", 0), (40, "I", 256), (44, "I", 1)],
         "IMAGE": [(0, "I", 0), (0, "I", 262135), (0, "I", 262137),

@@ -207,7 +207,7 @@ class Decoder:
         r = Reader(payload, "HELLO")
         require(r.take(8) == b"COLOD\r\n\x1a", "HELLO: magic")
         version, = r.integers("H")
-        require(version == 4, "HELLO: version %d" % version)
+        require(version == 5, "HELLO: version %d" % version)
         role, payload_max, inflight, heartbeat = r.integers("HIII")
         features, session, name_length, reserved = r.integers("QQII")
         require(role in ROLES, "HELLO: role")

@@ -92,7 +92,7 @@ static void test_epochs(void **state)
 {
 	struct fake_qemu f;
 	struct xen_model *m = opened(&f);
-	uint8_t body[XEN_MODEL_VERSION_BYTES + sizeof(STATE)];
+	uint8_t body[XEN_MODEL_HEAD_BYTES + sizeof(STATE)];
 	const char *why;
 
 	(void)state;
@@ -102,7 +102,7 @@ static void test_epochs(void **state)
 		memset(body, 0xff, sizeof(body));
 		xen_model_record(m, body);
 		assert_string_equal((char *)body, "7.2.22");
-		assert_memory_equal(body + XEN_MODEL_VERSION_BYTES, STATE,
+		assert_memory_equal(body + XEN_MODEL_HEAD_BYTES, STATE,
 				    sizeof(STATE));
 		assert_int_equal(xen_model_check(m, body, sizeof(body), &why),
 				 0);
@@ -179,20 +179,19 @@ static void test_what_is_refused(void **state)
 {
 	struct fake_qemu f;
 	struct xen_model *m = opened(&f);
-	uint8_t body[XEN_MODEL_VERSION_BYTES + sizeof(STATE)] = "7.2.22";
+	uint8_t body[XEN_MODEL_HEAD_BYTES + sizeof(STATE)];
 	const uint32_t bytes = sizeof(body);
 	const char *why = NULL;
 
 	(void)state;
-	memcpy(body + XEN_MODEL_VERSION_BYTES, STATE, sizeof(STATE));
+	xen_model_head(body, "7.2.22", sizeof(STATE));
+	memcpy(body + XEN_MODEL_HEAD_BYTES, STATE, sizeof(STATE));
 	assert_int_equal(xen_model_check(m, body, bytes, &why), 0);
 	for (uint32_t n = 0; n < bytes; n++)
-		if (n < XEN_MODEL_VERSION_BYTES + 9 || body[n - 1])
-			assert_int_equal(xen_model_check(m, body, n, &why),
-					 -EPROTO);
-	body[XEN_MODEL_VERSION_BYTES + 7] = 4;
+		assert_int_equal(xen_model_check(m, body, n, &why), -EPROTO);
+	body[XEN_MODEL_HEAD_BYTES + 7] = 4;
 	assert_int_equal(xen_model_check(m, body, bytes, &why), -EPROTO);
-	body[XEN_MODEL_VERSION_BYTES + 7] = 3;
+	body[XEN_MODEL_HEAD_BYTES + 7] = 3;
 	body[4] = '3';
 	assert_int_equal(xen_model_check(m, body, bytes, &why), -EPROTO);
 	assert_non_null(strstr(why, "different versions"));
@@ -249,11 +248,12 @@ static void test_load(void **state)
 {
 	struct fake_qemu f;
 	struct xen_model *m = opened(&f);
-	uint8_t body[XEN_MODEL_VERSION_BYTES + sizeof(STATE)] = "7.2.22";
+	uint8_t body[XEN_MODEL_HEAD_BYTES + sizeof(STATE)];
 	struct guest_error err = { "" };
 
 	(void)state;
-	memcpy(body + XEN_MODEL_VERSION_BYTES, STATE, sizeof(STATE));
+	xen_model_head(body, "7.2.22", sizeof(STATE));
+	memcpy(body + XEN_MODEL_HEAD_BYTES, STATE, sizeof(STATE));
 	assert_int_equal(xen_model_load(m, body, sizeof(body), &err), 0);
 	/* Again, for what failed behind it: it runs. */
 	assert_int_equal(xen_model_load(m, body, sizeof(body), &err), 0);
