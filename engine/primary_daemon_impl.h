@@ -129,6 +129,8 @@ struct primary_daemon {
 
 /* primary_memory.c: 0, or a negative errno after one line. */
 int primary_daemon_memory(struct primary_daemon *pd);
+/* Bytes that the shadow may have, as this host stands.  On the loop's thread. */
+uint64_t primary_daemon_shadow_room(struct primary_daemon *pd);
 
 /* primary_jobs.c: the jobs of enum env_job. */
 void primary_daemon_job(void *arg, enum env_job job, uint64_t epoch);

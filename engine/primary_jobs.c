@@ -25,9 +25,6 @@ enum {
 	/* A guest that runs anew has to boot before it can be suspended. */
 	BOOT_PATIENCE_US = 180 * 1000 * 1000,
 	BOOT_LOOK_US = 500 * 1000,
-	/* How long, and for how much more, a look at free memory is good. */
-	ROOM_LOOK_US = 1000 * 1000,
-	ROOM_LOOK_BYTES = 64 << 20,
 };
 
 /* --- SYNC: the initial image -------------------------------------------- */
@@ -445,41 +442,6 @@ static void add_addresses(struct primary_daemon *pd, struct epoch *e)
 	e->state_bytes = (size_t)(c.at - e->state);
 }
 
-/* What this host could give without swapping; 0 where that is not known. */
-static uint64_t available_bytes(void)
-{
-	FILE *f = fopen("/proc/meminfo", "re");
-	unsigned long long kib = 0;
-	char line[128];
-
-	while (f && !kib && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
-			kib = 0;
-	if (f)
-		fclose(f);
-	return kib << 10;
-}
-
-/*
- * A domain 0 is small beside its guests: where it ran out of memory, it would
- * not be colod alone that suffers.  Others take of the same memory, so it is
- * looked at again; not for each epoch, of whose time on this thread the kernel
- * would take a sixth for it.
- */
-static uint64_t shadow_room(struct primary_daemon *pd)
-{
-	uint64_t now_us = clock_now_us();
-	uint64_t has = pd->seen.shadow_bytes;
-
-	if (!pd->room.seen_us || now_us - pd->room.seen_us >= ROOM_LOOK_US ||
-	    has - pd->room.shadow_bytes >= ROOM_LOOK_BYTES) {
-		pd->room.bytes = has + available_bytes() / 2;
-		pd->room.shadow_bytes = has;
-		pd->room.seen_us = now_us;
-	}
-	return pd->room.bytes;
-}
-
 /* The connection counts from 1: an encoder that has met nobody has 0. */
 static struct epoch_peer peer_of(struct primary_daemon *pd)
 {
@@ -487,7 +449,7 @@ static struct epoch_peer peer_of(struct primary_daemon *pd)
 		.connection = (uint64_t)pd->generation + 1,
 		.max_gfn = pd->guest.max_gfn,
 		.shadow_bytes = pd->shadow_bytes,
-		.shadow_room = shadow_room(pd),
+		.shadow_room = primary_daemon_shadow_room(pd),
 	};
 }
 

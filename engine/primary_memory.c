@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "base/bounds.h"
+#include "base/clock.h"
 
 enum {
 	POOL_FRAMES = 32,
@@ -25,6 +26,9 @@ enum {
 	/* Of a page in the shadow, and what its two arenas round up to. */
 	SHADOW_EXTRA_BYTES = 24,
 	SHADOW_STEPS_BYTES = 4 * 1024 * 1024,
+	/* How long, and for how much more, a look at free memory is good. */
+	ROOM_LOOK_US = 1000 * 1000,
+	ROOM_LOOK_BYTES = 64 << 20,
 };
 
 /* With some that are not its memory: shared_info, xenstore, console. */
@@ -147,4 +151,39 @@ int primary_daemon_memory(struct primary_daemon *pd)
 		return 0;
 	fprintf(stderr, "colod: no memory for what encodes epochs\n");
 	return -ENOMEM;
+}
+
+/* What this host could give without swapping; 0 where that is not known. */
+static uint64_t available_bytes(void)
+{
+	FILE *f = fopen("/proc/meminfo", "re");
+	unsigned long long kib = 0;
+	char line[128];
+
+	while (f && !kib && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+			kib = 0;
+	if (f)
+		fclose(f);
+	return kib << 10;
+}
+
+/*
+ * A domain 0 is small beside its guests: where it ran out of memory, it would
+ * not be colod alone that suffers.  Others take of the same memory, so it is
+ * looked at again; not for each epoch, of whose time on this thread the kernel
+ * would take a sixth for it.
+ */
+uint64_t primary_daemon_shadow_room(struct primary_daemon *pd)
+{
+	uint64_t now_us = clock_now_us();
+	uint64_t has = pd->seen.shadow_bytes;
+
+	if (!pd->room.seen_us || now_us - pd->room.seen_us >= ROOM_LOOK_US ||
+	    has - pd->room.shadow_bytes >= ROOM_LOOK_BYTES) {
+		pd->room.bytes = has + available_bytes() / 2;
+		pd->room.shadow_bytes = has;
+		pd->room.seen_us = now_us;
+	}
+	return pd->room.bytes;
 }
