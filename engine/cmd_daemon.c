@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "engine/env.h"
+#include "engine/output.h"
 #include "engine/primary_daemon.h"
 #include "engine/secondary_daemon.h"
 #include "net/drill.h"
@@ -56,16 +57,17 @@ static int let_go(const struct guest_kind *kind, const char *name,
 {
 	const struct guest_manner manner = { 0 }; /* it is not suspended */
 	struct guest_source *s;
-	int err;
+	struct output o;
+	int err = kind->source->open(name, run_dir, &manner, &s, why);
 
-	if (!kind->source->gate)
-		return 0;
-	err = kind->source->open(name, run_dir, &manner, &s, why);
 	if (err)
 		return err;
-	kind->source->gate(s, GUEST_GATE_OPEN, 0);
+	err = output_find(&o, kind->source, s, name);
+	if (!err)
+		output_order(&o, GUEST_GATE_OPEN, 0);
+	output_close(&o);
 	kind->source->close(s);
-	return 0;
+	return err;
 }
 
 int command_release(const struct settings *set, int argc, char **argv)

@@ -136,8 +136,8 @@ int epoch_checkpoint(struct epoch_run *r, const struct guest_source_ops *ops,
 	err = fault_at(FAULT_AFTER_SUSPEND);
 	if (!err)
 		err = ops->capture(source, arena);
-	if (!err && ops->barrier)
-		ops->barrier(source, r->number);
+	if (!err && manner->barrier)
+		err = manner->barrier(manner->barrier_arg, r->number);
 	captured = now_us();
 	resume_err = epoch_resume(ops, source, manner->resume);
 	arena->times.suspend_us = suspended - asked;

@@ -81,6 +81,13 @@ struct epoch_manner {
 	enum guest_resume resume;
 	/* What goes ahead is a round of its own, and sent at once. */
 	bool apart;
+	/*
+	 * The guest stands still: what it has put out so far belongs to this
+	 * epoch, see output_barrier().  An error: the epoch is aborted.  NULL:
+	 * nobody waits for that.
+	 */
+	int (*barrier)(void *arg, uint64_t epoch);
+	void *barrier_arg;
 };
 
 /*

@@ -52,6 +52,8 @@ struct settings {
 	uint64_t fence_timeout_s;
 	bool unsafe_no_fence;
 	uint64_t compress;
+	bool no_net_gate;
+	uint64_t gate_limit_mib;
 	uint64_t arena_mib;
 	uint64_t shadow_mib;
 	uint64_t memory_limit_mib; /* 0: none */

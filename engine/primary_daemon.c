@@ -194,8 +194,7 @@ static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
 {
 	struct primary_daemon *pd = arg;
 
-	if (pd->ops->gate)
-		pd->ops->gate(pd->source, order, epoch);
+	output_order(&pd->output, order, epoch);
 }
 
 static void env_epoch_over(void *arg, uint64_t epoch, enum env_epoch_end end,
@@ -236,6 +235,8 @@ static void env_finish(void *arg, int exit_status)
 	struct primary_daemon *pd = arg;
 
 	primary_daemon_unwatch_addresses(pd);
+	interface_watch_close(pd->interfaces);
+	pd->interfaces = NULL;
 	daemon_finish(&pd->d, exit_status);
 }
 
@@ -291,7 +292,62 @@ void primary_daemon_watch_addresses(struct primary_daemon *pd)
 	}
 }
 
+/* --- interfaces that the guest gets ------------------------------------- */
+
+static void follow(void *arg)
+{
+	struct primary_daemon *pd = arg;
+
+	pd->follow_err = output_follow(&pd->output);
+}
+
+static void interface_came(void *arg);
+
+static void followed(void *arg)
+{
+	struct primary_daemon *pd = arg;
+	bool again = pd->follow_again;
+
+	pd->follows = pd->follow_again = false;
+	if (again && pd->interfaces)
+		interface_came(pd);
+}
+
+/* Before its frontend is connected, and so before the guest can send by it. */
+static void interface_came(void *arg)
+{
+	struct primary_daemon *pd = arg;
+
+	pd->follow_again = pd->follows;
+	if (pd->follows)
+		return;
+	pd->follows = true;
+	worker_post(pd->d.guest, &pd->follow, follow, followed, pd);
+}
+
+static int watch_interfaces(struct primary_daemon *pd)
+{
+	int err = pd->output.gate
+			  ? interface_watch_open(pd->d.loop, interface_came, pd,
+						 &pd->interfaces)
+			  : 0;
+
+	if (err)
+		log_error("interfaces that %s gets cannot be watched for: %s",
+			  pd->guest.name, strerror(-err));
+	return err;
+}
+
 /* --- start and end ------------------------------------------------------ */
+
+static int open_output(struct primary_daemon *pd)
+{
+	const struct settings *set = pd->d.set;
+
+	return output_open(
+		&pd->output, pd->ops, pd->source, pd->guest.name,
+		set->no_net_gate ? 0 : (uint32_t)(set->gate_limit_mib << 20));
+}
 
 /*
  * Finds the guest, takes its lock and forks the guard while the process still
@@ -345,7 +401,7 @@ static int find_guest(struct primary_daemon *pd, const char *domain)
 	if (err)
 		fprintf(stderr, "colod: %s\n",
 			why.text[0] ? why.text : strerror(-err));
-	return err;
+	return err ? err : open_output(pd);
 }
 
 static int open_epoch_log(struct primary_daemon *pd, const char *path)
@@ -378,9 +434,8 @@ static void machine_init(struct primary_daemon *pd, const char *peer)
 		.retry_us = set->retry_ms * 1000,
 		.wire_us = wire_us(set),
 		.ack_timeout_us = set->ack_timeout_ms * 1000,
-		.gate = pd->ops->gate != NULL,
-		.gate_held =
-			pd->ops->gate_held && pd->ops->gate_held(pd->source),
+		.gate = output_gated(&pd->output),
+		.gate_held = output_found_held(&pd->output),
 	};
 
 	snprintf(cfg.domain, sizeof(cfg.domain), "%s", pd->guest.name);
@@ -432,6 +487,9 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 		log_error("the encoder's thread: %s", strerror(-err));
 		return err;
 	}
+	err = watch_interfaces(pd);
+	if (err)
+		return err;
 	primary_daemon_watch_addresses(pd);
 	primary_event(&pd->machine, &start_event);
 	return 0;
@@ -446,6 +504,7 @@ static void close_all(struct primary_daemon *pd)
 	pd->image = NULL;
 	worker_stop(pd->encoder);
 	daemon_fini(&pd->d);
+	output_close(&pd->output);
 	if (pd->source && !pd->machine.was_protected && pd->ops->give_up)
 		pd->ops->give_up(pd->source);
 	if (pd->source)

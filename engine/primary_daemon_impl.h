@@ -10,8 +10,10 @@
 #include "engine/epoch_log.h"
 #include "engine/frame_pool.h"
 #include "engine/image.h"
+#include "engine/output.h"
 #include "engine/primary.h"
 #include "engine/progress.h"
+#include "net/interfaces.h"
 #include "net/announce.h"
 #include "resume/guard.h"
 #include "stream/epoch_encoder.h"
@@ -66,6 +68,11 @@ struct primary_daemon {
 	const struct guest_source_ops *ops;
 	struct guest_manner manner;
 	struct guest_source *source; /* the guest thread's, while it has jobs */
+	struct output output;
+	struct interface_watch *interfaces;
+	struct worker_job follow;
+	bool follows, follow_again;
+	int follow_err; /* what the guest sends by one of them is not held */
 	struct guest_description guest;
 	atomic_bool boot_cancelled; /* nobody waits for a reboot any more */
 	struct guard *guard;

@@ -131,6 +131,13 @@ static void image_start(void *arg)
 	}
 }
 
+static int hold_back(void *arg, uint64_t epoch)
+{
+	struct primary_daemon *pd = arg;
+
+	return output_barrier(&pd->output, epoch);
+}
+
 /*
  * Describes and sends the guest; on return it runs, tracked from the moment
  * the image ended.
@@ -143,7 +150,9 @@ static int send_and_track(struct guest_job *j)
 	int fds[2], err, resumed;
 
 	pd->ops->stop_tracking(pd->source);
-	err = pd->ops->describe(pd->source, &d, &j->error);
+	err = output_follow(&pd->output);
+	if (!err)
+		err = pd->ops->describe(pd->source, &d, &j->error);
 	if (err)
 		return err;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds)) {
@@ -159,8 +168,8 @@ static int send_and_track(struct guest_job *j)
 		err = fault_at(FAULT_IMAGE_SENT);
 		if (!err)
 			err = pd->ops->start_tracking(pd->source, &j->error);
-		if (!err && pd->ops->barrier)
-			pd->ops->barrier(pd->source, 0);
+		if (!err)
+			err = hold_back(pd, 0);
 		resumed = epoch_resume(pd->ops, pd->source, pd->manner.resume);
 		if (!err)
 			err = resumed;
@@ -315,6 +324,8 @@ static void capture_post(struct primary_daemon *pd, uint64_t epoch)
 		.suspend_timeout_us = pd->d.set->suspend_timeout_ms * 1000,
 		.resume = pd->manner.resume,
 		.apart = sends_ahead(pd),
+		.barrier = hold_back,
+		.barrier_arg = pd,
 	};
 	epoch_log_begin(pd->epoch_log, c->id, c->run.started_us);
 	daemon_job(&pd->d, ENV_JOB_CAPTURE, epoch, capture_run, capture_after,
@@ -517,12 +528,12 @@ static void after_shutdown_run(struct guest_job *j)
 				       &j->error);
 	} while (j->err == -EAGAIN && !pd->boot_cancelled &&
 		 clock_now_us() < until_us);
-	if (j->err) {
-		j->again = false;
-		return;
+	if (!j->err) {
+		pd->ops->close(pd->source);
+		pd->source = anew;
+		j->err = output_move(&pd->output, anew);
 	}
-	pd->ops->close(pd->source);
-	pd->source = anew;
+	j->again = !j->err;
 }
 
 static void after_shutdown_after(struct guest_job *j)

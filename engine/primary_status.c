@@ -86,13 +86,32 @@ static json_t *pace(const struct primary *m)
 			 (json_int_t)m->cfg.pace.max_us);
 }
 
-static const char *output(const struct primary *m)
+static const char *output(const struct primary_daemon *pd)
 {
+	const struct primary *m = &pd->machine;
+
 	if (!m->cfg.gate)
 		return "not gated";
 	if (!m->gate_closed)
 		return "flows";
+	if (pd->follow_err)
+		return "not all gated";
 	return m->state == PRIMARY_PROTECTED ? "gated" : "held";
+}
+
+/* null: no interface has a gate of ours. */
+static json_t *gate(const struct primary_daemon *pd)
+{
+	struct plug_counts c;
+
+	if (!output_counts(&pd->output, &c))
+		return json_null();
+	return json_pack("{s:I,s:I,s:I,s:I,s:I}", "held_frames",
+			 (json_int_t)c.held_frames, "held_bytes",
+			 (json_int_t)c.held_bytes, "passed_frames",
+			 (json_int_t)c.passed_frames, "passed_bytes",
+			 (json_int_t)c.passed_bytes, "dropped_frames",
+			 (json_int_t)c.dropped_frames);
 }
 
 json_t *primary_daemon_status(void *owner)
@@ -103,7 +122,7 @@ json_t *primary_daemon_status(void *owner)
 
 	return json_pack(
 		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:I,s:I,"
-		"s:I,s:I,s:I,s:s,s:s,s:s,s:s}",
+		"s:I,s:I,s:I,s:s,s:s,s:o,s:s,s:s}",
 		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
 		"state", primary_state_text(m->state), "protected",
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
@@ -118,7 +137,7 @@ json_t *primary_daemon_status(void *owner)
 				     : 0),
 		"synchronisations", (json_int_t)m->stats.synchronisations,
 		"losses", (json_int_t)m->stats.losses, "last_error",
-		m->last_error, "output", output(m), "suspend",
-		guest_ask_text(pd->seen.asked), "resume",
+		m->last_error, "output", output(pd), "gate", gate(pd),
+		"suspend", guest_ask_text(pd->seen.asked), "resume",
 		pd->manner.resume == GUEST_RESUME_SLOW ? "slow" : "fast");
 }

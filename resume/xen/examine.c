@@ -151,7 +151,7 @@ static void say_devices(const struct report *r)
 		    vbds);
 	if (*vifs)
 		say(r, true, "network",
-		    "%s; output is not held back until it is committed", vifs);
+		    "%s; output is held back until it is committed", vifs);
 	xen_devices_close(d);
 }
 

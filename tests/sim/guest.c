@@ -238,12 +238,13 @@ static int resume(struct guest_source *s, enum guest_resume kind)
 	return 0;
 }
 
-static void barrier(struct guest_source *s, uint64_t epoch)
+static int barrier(void *arg, uint64_t epoch)
 {
-	struct world *w = world_of(s);
+	struct world *w = arg;
 
 	if (!w->dying)
 		gate_barrier(w, epoch);
+	return 0;
 }
 
 static uint64_t no_time(void)
@@ -258,27 +259,21 @@ int guest_capture(struct world *w, struct job *j)
 		.suspend = suspend,
 		.capture = capture,
 		.resume = resume,
-		.barrier = barrier,
-	};
-	static const struct guest_source_ops ops_without_gate = {
-		.copy_ahead = copy_ahead,
-		.suspend = suspend,
-		.capture = capture,
-		.resume = resume,
 	};
 	const struct epoch_manner manner = {
 		.suspend_timeout_us = (uint64_t)w->cfg.suspend_timeout_us,
 		.resume = GUEST_RESUME_FAST,
 		.apart = w->cfg.ahead,
+		.barrier = w->cfg.gate ? barrier : NULL,
+		.barrier_arg = w,
 	};
 	uint32_t index;
 	struct epoch e = { .index = &index };
 	struct sim_guest *g = &w->host[A].guest;
 	int err;
 
-	err = epoch_checkpoint(&j->run, w->cfg.gate ? &ops : &ops_without_gate,
-			       (struct guest_source *)(void *)w, &e, &manner,
-			       no_time);
+	err = epoch_checkpoint(&j->run, &ops, (struct guest_source *)(void *)w,
+			       &e, &manner, no_time);
 	j->partial = j->run.partial;
 	j->at = g->at;
 	if (err == -ESHUTDOWN)
