@@ -206,14 +206,15 @@ declare -A colod_starts # how often, by host and role
 # and timing; more options and operands follow.  Its log goes to HOST.colod, its
 # exit status too.  With $colod_env, in that environment.  On a busy machine a
 # guest's drivers may take seconds to come back: a primary is patient, unless its
-# arguments say otherwise.
+# arguments say otherwise.  What becomes of b a test knows, for it does it itself: so
+# a primary that loses b need not wait for an operator.
 colod_start() {	# host, role, arguments...
 	local host=$1 role=$2 certs=${colod_certs:-/certs}
 	shift 2
 	colod_starts[$host.$role]=$((${colod_starts[$host.$role]:-0} + 1))
 	# Arenas of 256 MiB would take an emulated host a minute to touch.
 	[ "$role" != primary ] ||
-		set -- --suspend-timeout=10000 --arena=64 "$@"
+		set -- --suspend-timeout=10000 --arena=64 --unsafe-no-fence "$@"
 	on "$host" "echo 'lab: starting colod $role $*' >/run/colod.log
 		setsid sh -c 'env ${colod_env:-} colod $role \
 			--cert $certs/$host.crt --key $certs/$host.key \
