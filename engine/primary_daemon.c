@@ -313,7 +313,10 @@ static void followed(void *arg)
 		interface_came(pd);
 }
 
-/* Before its frontend is connected, and so before the guest can send by it. */
+/*
+ * Mostly before its frontend is connected; what the guest sends by it before the
+ * guest's thread comes to it (which may be at an image) is not held back.
+ */
 static void interface_came(void *arg)
 {
 	struct primary_daemon *pd = arg;
