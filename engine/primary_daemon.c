@@ -314,8 +314,8 @@ static void followed(void *arg)
 }
 
 /*
- * Mostly before its frontend is connected; what the guest sends by it before the
- * guest's thread comes to it (which may be at an image) is not held back.
+ * Mostly before its frontend is connected; what the guest sends by it before
+ * the guest's thread comes to it (which may be at an image) is not held back.
  */
 static void interface_came(void *arg)
 {
