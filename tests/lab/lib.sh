@@ -290,6 +290,12 @@ said_has() {	# pattern
 		fail "expected \"$1\", but colod said: $said"
 }
 
+# Of a guest whose colod on a was killed nothing leaves, for b might take it over.
+# Here it does not: its secondary has no fence command.
+guest_let_out() {
+	on a "colod release --alone guest" || fail "colod release failed"
+}
+
 # Waits for the end of a colod and checks the status it ended with.
 colod_ended() {	# host, role, status
 	wait_log 60 "$1.colod" "lab: colod $2 ended"
