@@ -55,7 +55,7 @@ int command_secondary(const struct settings *set, int argc, char **argv)
 static int let_go(const struct guest_kind *kind, const char *name,
 		  const char *run_dir, struct guest_error *why)
 {
-	const struct guest_manner manner = { 0 }; /* it is not suspended */
+	const struct guest_manner manner = { .never = true };
 	struct guest_source *s;
 	struct output o;
 	int err = kind->source->open(name, run_dir, &manner, &s, why);

@@ -78,6 +78,8 @@ struct guest_manner {
 	uint64_t interval_ms; /* of the epochs; 0: not known */
 	/* Where what it writes cannot be tracked: all of it, each time. */
 	bool full_scan;
+	/* It is not suspended at all, so any that runs will do. */
+	bool never;
 };
 
 /* How the last suspend and resume went; times of parts not passed are 0. */

@@ -234,6 +234,20 @@ int xen_source_look(const char *words, struct guest_source **out,
 	return 0;
 }
 
+/* It can be suspended in the manner that is asked for. */
+static int check_able(struct guest_source *s, bool held,
+		      struct guest_error *err)
+{
+	int rc = xen_able_kind(s, err);
+
+	/* One that another colod holds may be suspended at the moment. */
+	if (rc == 0 && !held)
+		rc = check_running(s, err);
+	if (rc == 0)
+		rc = xen_able(s, held, err);
+	return rc ? rc : open_events(s, err);
+}
+
 static int xen_open(const char *words, const char *run_dir,
 		    const struct guest_manner *manner,
 		    struct guest_source **out, struct guest_error *err)
@@ -249,15 +263,8 @@ static int xen_open(const char *words, const char *run_dir,
 	rc = check_standby(s, err);
 	if (rc == 0)
 		rc = clear_leftover(s, &held);
-	if (rc == 0)
-		rc = xen_able_kind(s, err);
-	/* One that another colod holds may be suspended at the moment. */
-	if (rc == 0 && !held)
-		rc = check_running(s, err);
-	if (rc == 0)
-		rc = xen_able(s, held, err);
-	if (rc == 0)
-		rc = open_events(s, err);
+	if (rc == 0 && !manner->never)
+		rc = check_able(s, held, err);
 	if (rc < 0) {
 		xen_source_free(s);
 		return rc;
