@@ -544,6 +544,7 @@ guest_reincarnate() {	# host
 
 guest_said_after() { [ "$(guest_field "$1" line)" -gt $(($2 + 3)) ]; }
 
+# An answer waits for its epoch, of which a PV guest's takes more than a second.
 guest_answers_ping() {	# from host
-	on "$1" "ping -c 1 -W 1 10.9.0.10" >/dev/null
+	on "$1" "ping -c 1 -W 10 10.9.0.10" >/dev/null
 }
