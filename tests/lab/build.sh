@@ -94,8 +94,8 @@ lab_fresh() {
 lab_build_programs() {
 	local p more
 	mkdir -p "$cache/bin"
-	for p in guest-check guest-order numbered agent follow call stamp wire \
-		relay; do
+	for p in guest-check guest-order numbered beacon agent follow \
+		call stamp wire relay; do
 		more=()
 		[ $p != guest-order ] ||
 			more=("$lab_src/order.c" "$lab_src/order-prove.c")
@@ -320,7 +320,8 @@ lab_build_guest() {
 	local root=$cache/guest.root made=$cache/guest.cpio how modules=()
 	[ ! -e "$cache/colod-guest.ko" ] ||
 		modules=("$cache/colod-guest.ko" "$cache/lab-stuck.ko")
-	lab_fresh "$made" "$cache/bin/"{guest-check,guest-order,numbered} \
+	lab_fresh "$made" \
+		"$cache/bin/"{guest-check,guest-order,numbered,beacon} \
 		"$lab_src/guest-init" "$cache/kernel/version" \
 		"${modules[@]}" && return
 	rm -rf "$root"
@@ -330,7 +331,8 @@ lab_build_guest() {
 		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
 	[ ${#modules[@]} -eq 0 ] || cp "${modules[@]}" "$root/modules/"
 	lab_copy_emulated "$root/modules/emulated" || return
-	cp "$cache/bin/"{guest-check,guest-order,numbered} "$root/bin/"
+	cp "$cache/bin/"{guest-check,guest-order,numbered,beacon} \
+		"$root/bin/"
 	install -m 755 "$lab_src/guest-init" "$root/init"
 	for how in poweroff reboot; do
 		printf '#!/bin/sh\nexec /bin/busybox %s -f\n' $how >"$root/sbin/$how"
@@ -343,7 +345,7 @@ lab_build_guest() {
 lab_build_dom0() {
 	local root=$cache/dom0.root made=$cache/dom0.cpio t tools=()
 	lab_fresh "$made" "$cache/guest.cpio" "$cache/bin/agent" \
-		"$cache/bin/"{follow,numbered,evtchn} \
+		"$cache/bin/"{follow,numbered,beacon,evtchn} \
 		"$lab_src/dom0-init" "$lab_src/hotplug" \
 		"$xen_bin/xl" "$lab_src/build.sh" && return
 	rm -rf "$root"
@@ -368,7 +370,7 @@ lab_build_dom0() {
 		awk '/libc\.so/ { print $3 }')")/"
 	cp -R "$cache/kernel/lib" "$root/"
 	cp "$cache/kernel/vmlinux" "$cache/guest.cpio" "$root/guest/"
-	cp "$cache/bin/"{agent,follow,numbered} "$root/bin/"
+	cp "$cache/bin/"{agent,follow,numbered,beacon} "$root/bin/"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-vif"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-disk"
 	install -m 755 "$lab_src/dom0-init" "$root/init"

@@ -111,7 +111,9 @@ keep_logs() {
 		# shellcheck disable=SC2016 # for dom0's shell
 		host_alive $host && on_seconds=20 on $host '
 			xl list -v; xl vcpu-list; colod status --json; ps
-			losetup -a; brctl show; dmesg; xl dmesg | tail -n 100
+			losetup -a; brctl show; ip link show
+			tail -n 20 /run/lab.*.log
+			dmesg; xl dmesg | tail -n 100
 			xenstore-ls -fp; tail -n 30 /var/log/xen/*.log' \
 			>"$kept/$host.state" 2>&1
 	done

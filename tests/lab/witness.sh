@@ -5,6 +5,7 @@
 #
 #	order_*		guest-order, with order=1 in $guest_words
 #	net_*		numbered, with net=1 and net_start on a host
+#	beacon_*	beacon, with beacon=US and beacon_watch on a host
 #	frontends, kernel_count
 #			how the guest's drivers came over a suspend
 #
@@ -66,6 +67,44 @@ net_reached() {
 	local seen
 	seen=$(net_field "$1" seen)
 	[ "${seen:-0}" -ge "$2" ]
+}
+
+# Watches for the guest's beacon what a host's bridge passes up, which is all that
+# is to everybody, whether it came by the wire or from a guest there.
+beacon_watch() {	# host
+	on "$1" "[ ! -e /run/lab.beacon.pid ] || kill \$(cat /run/lab.beacon.pid)
+		beacon watch br0 </dev/null >/run/lab.beacon.log 2>&1 &
+		echo \$! >/run/lab.beacon.pid" >/dev/null
+}
+
+beacon_last() { on "$1" "grep 'beacon seen' /run/lab.beacon.log | tail -n 1"; }
+
+# The highest count that was seen of all kinds, or, with `most', of any.
+beacon_count() {	# host [most]
+	beacon_last "$1" | awk -v most="${2:-}" -F '[ =]' '{
+		n = $4
+		for (i = 6; i <= NF; i += 2)
+			if (most ? $i > n : $i < n)
+				n = $i
+		print n + 0 }'
+}
+
+beacon_reached() {	# host, count
+	local count
+	count=$(beacon_count "$1")
+	[ "${count:-0}" -ge "$2" ]
+}
+
+beacon_goes_on() {	# host, how many more counts
+	local from
+	from=$(beacon_count "$1" most)
+	wait_until 60 "$2 counts more of the beacon on $1" \
+		beacon_reached "$1" $((${from:-0} + $2))
+}
+
+# What was seen first to go back, of all kinds or of that one.
+beacon_back() {	# host [kind]
+	on "$1" "grep -m 1 'beacon BACK.*kind=${2:-}' /run/lab.beacon.log"
 }
 
 # The rings and event channels of all PV devices of the guest, a line each.
