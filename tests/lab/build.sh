@@ -10,6 +10,9 @@
 #	colod.cpio	a second small archive, appended at boot: colod, the
 #			libraries it needs besides, certificates
 #	hvm.cpio	a third, for labs with HVM guests: their device model
+#	servers.cpio	another, for labs with servers in the guest
+#			(COLOD_LAB_SERVERS=1): /guest/redis.cpio, which a scenario
+#			appends to the guest's own archive
 #	bin/		the lab's own programs for this machine
 #	qemu/		the emulator, mended (mend-qemu.py), where that can be
 #
@@ -42,6 +45,9 @@ lab_xen_tools="xl xenstored xenconsoled xenconsole xen-init-dom0
 lab_emulates() {
 	[ "$lab_type" = hvm ] || [ "$lab_type" = pure ] || [ "$lab_type" = half ]
 }
+
+# Its guests have servers (a scenario says so, and has a lab of its own).
+lab_serves() { [ "${COLOD_LAB_SERVERS:-0}" = 1 ]; }
 
 # Exit status 77: this machine lacks something.  One sentence says what.
 lab_lacks() {
@@ -94,7 +100,7 @@ lab_fresh() {
 lab_build_programs() {
 	local p more
 	mkdir -p "$cache/bin"
-	for p in guest-check guest-order numbered beacon agent follow \
+	for p in guest-check guest-order numbered beacon clients agent follow \
 		call stamp wire relay; do
 		more=()
 		[ $p != guest-order ] ||
@@ -321,7 +327,7 @@ lab_build_guest() {
 	[ ! -e "$cache/colod-guest.ko" ] ||
 		modules=("$cache/colod-guest.ko" "$cache/lab-stuck.ko")
 	lab_fresh "$made" \
-		"$cache/bin/"{guest-check,guest-order,numbered,beacon} \
+		"$cache/bin/"{guest-check,guest-order,numbered,beacon,clients} \
 		"$lab_src/guest-init" "$cache/kernel/version" \
 		"${modules[@]}" && return
 	rm -rf "$root"
@@ -331,7 +337,7 @@ lab_build_guest() {
 		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
 	[ ${#modules[@]} -eq 0 ] || cp "${modules[@]}" "$root/modules/"
 	lab_copy_emulated "$root/modules/emulated" || return
-	cp "$cache/bin/"{guest-check,guest-order,numbered,beacon} \
+	cp "$cache/bin/"{guest-check,guest-order,numbered,beacon,clients} \
 		"$root/bin/"
 	install -m 755 "$lab_src/guest-init" "$root/init"
 	for how in poweroff reboot; do
@@ -345,7 +351,7 @@ lab_build_guest() {
 lab_build_dom0() {
 	local root=$cache/dom0.root made=$cache/dom0.cpio t tools=()
 	lab_fresh "$made" "$cache/guest.cpio" "$cache/bin/agent" \
-		"$cache/bin/"{follow,numbered,beacon,evtchn} \
+		"$cache/bin/"{follow,numbered,beacon,clients,evtchn} \
 		"$lab_src/dom0-init" "$lab_src/hotplug" \
 		"$xen_bin/xl" "$lab_src/build.sh" && return
 	rm -rf "$root"
@@ -370,7 +376,7 @@ lab_build_dom0() {
 		awk '/libc\.so/ { print $3 }')")/"
 	cp -R "$cache/kernel/lib" "$root/"
 	cp "$cache/kernel/vmlinux" "$cache/guest.cpio" "$root/guest/"
-	cp "$cache/bin/"{agent,follow,numbered,beacon} "$root/bin/"
+	cp "$cache/bin/"{agent,follow,numbered,beacon,clients} "$root/bin/"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-vif"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-disk"
 	install -m 755 "$lab_src/dom0-init" "$root/init"
@@ -416,6 +422,21 @@ lab_certs() {	# folder
 	[ -e "$1/b.key" ] || "$COLOD" certs "$1" a=10.9.0.1 b=10.9.0.2 >/dev/null
 }
 
+# Redis, for a guest: Debian's, with what it loads.
+lab_build_servers() {
+	local root=$cache/servers.root made=$cache/servers.cpio redis
+	redis=$(realpath "$(type -p redis-server)" 2>/dev/null) ||
+		lab_lacks "servers in the lab's guests need another package:" \
+			"apt-get install redis-server"
+	lab_fresh "$made" "$redis" "$lab_src/build.sh" && return
+	rm -rf "$root"
+	mkdir -p "$root"/{redis/bin,all/guest}
+	lab_copy_programs "$root/redis" "$redis" || return
+	mv "$root/redis$redis" "$root/redis/bin/redis-server"
+	lab_pack "$root/redis" "$root/all/guest/redis.cpio" || return
+	lab_pack "$root/all" "$made" && rm -rf "$root"
+}
+
 # colod with certificates of two authorities: /certs, and /other-certs for the
 # tests in which the peer is a stranger.
 lab_build_colod() {
@@ -442,6 +463,7 @@ lab_build() {
 			lab_build_guest && lab_build_dom0 &&
 			lab_build_colod || exit
 		! lab_emulates || lab_build_hvm || exit
+		! lab_serves || lab_build_servers || exit
 		[ "$lab_hypervisor" = xen ] || lab_build_shadow || exit
 		lab_fresh "$cache/xen.elf" "$xen_gz" ||
 			gunzip -c "$xen_gz" >"$cache/xen.elf"

@@ -34,6 +34,7 @@ lab_up() {
 	# has been built meanwhile.
 	cat "$cache/dom0.cpio" "$cache/colod.cpio" >"$lab_dir/initrd"
 	! lab_emulates || cat "$cache/hvm.cpio" >>"$lab_dir/initrd"
+	! lab_serves || cat "$cache/servers.cpio" >>"$lab_dir/initrd"
 	cp "$cache/$lab_hypervisor.elf" "$lab_dir/xen.elf" || return
 	cp "$cache/kernel/vmlinux" "$lab_dir/" || return
 	truncate -s 4M "$lab_dir/shared.img" || return

@@ -40,8 +40,10 @@ begin() {	# name [hosts]
 	lab_find_tools
 	lab_find_colod
 	cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
-	# A lab that is there already has no device models, and less memory.
+	# A lab that is there already has no device models, and less memory,
+	# and no servers.
 	[ "$lab_type" = pvh ] || COLOD_LAB_DIR=""
+	! lab_serves || COLOD_LAB_DIR=""
 	[ -n "${COLOD_LAB_DIR:-}" ] || lab_build || exit
 	# Slow, but it does not crash; host.sh says why.
 	if [ "${COLOD_LAB_VCPUS:-1}" -gt 1 ] && [ -z "${COLOD_LAB_CPUS:-}" ] &&
@@ -348,6 +350,7 @@ guest_backend=kernel	# of that disk; or qemu, in an HVM guest's device model
 # slow, with these three.
 check_mib=8 check_rate=200 check_turn=${COLOD_LAB_TURN:-25000}
 guest_words=""		# for guest-init, such as order=1 net=1, and the kernel
+guest_ramdisk=guest.cpio # in /guest; or servers.cpio, by guest_with_servers
 
 # Without Xen's platform device: its disk and network card stay emulated.
 lab_unplugged() { [ "$lab_type" = pure ] || [ "$lab_type" = half ]; }
@@ -382,7 +385,7 @@ guest_config() {
 		name="guest"
 		type="$type"
 		kernel="/guest/$kernel"
-		ramdisk="/guest/guest.cpio"
+		ramdisk="/guest/$guest_ramdisk"
 		memory=$guest_memory
 		vcpus=$guest_vcpus
 		cpus="$((lab_cpus - 1))"
@@ -420,6 +423,13 @@ guest_listen() {	# host, domain
 	! lab_serial || on "$1" "cat \
 		\$(xenstore-read /local/domain/\$(xl domid $2)/$(guest_tty)) \
 		>>/var/log/xen/console/guest-guest.log 2>/dev/null </dev/null &"
+}
+
+# The guest has the programs of servers.cpio; a lab with COLOD_LAB_SERVERS=1.
+guest_with_servers() {	# host
+	guest_ramdisk=servers.cpio
+	on "$1" "cd /guest && cat guest.cpio redis.cpio >servers.cpio" ||
+		fail "no programs for the guest on $1"
 }
 
 # Makes the guest on a host and waits for its witness.

@@ -6,6 +6,7 @@
 #	order_*		guest-order, with order=1 in $guest_words
 #	net_*		numbered, with net=1 and net_start on a host
 #	beacon_*	beacon, with beacon=US and beacon_watch on a host
+#	client_*	clients, in labs with servers
 #	frontends, kernel_count
 #			how the guest's drivers came over a suspend
 #
@@ -105,6 +106,49 @@ beacon_goes_on() {	# host, how many more counts
 # What was seen first to go back, of all kinds or of that one.
 beacon_back() {	# host [kind]
 	on "$1" "grep -m 1 'beacon BACK.*kind=${2:-}' /run/lab.beacon.log"
+}
+
+# Starts a client (clients.c) on a host; its log stays there.
+client_start() {	# host, redis or udp, name, address, port
+	on "$1" "clients $2 $3 $4 $5 </dev/null >/run/lab.client.$3.log 2>&1 &
+		echo \$! >/run/lab.client.$3.pid" >/dev/null
+}
+
+client_last() {	# host, name
+	on "$1" "grep sent= /run/lab.client.$2.log | tail -n 1"
+}
+client_field() { line_field "$(client_last "$1" "$2")" "$3"; }
+
+# It lives, and nothing that it saw is wrong.
+client_sound() {	# host, name
+	on "$1" "! grep ERROR /run/lab.client.$2.log &&
+		kill -0 \$(cat /run/lab.client.$2.pid)" >"$lab_dir/client" 2>&1 ||
+		fail "client $2: $(cat "$lab_dir/client")"
+}
+
+client_counted() {	# host, name, field, number
+	local number
+	client_sound "$1" "$2"
+	number=$(client_field "$1" "$2" "$3")
+	[ "${number:-0}" -ge "$4" ]
+}
+
+# So many numbers more are confirmed to it.
+client_goes_on() {	# host, name, how many
+	local from
+	from=$(client_field "$1" "$2" confirmed)
+	wait_until 120 "$3 more confirmations to the client $2" \
+		client_counted "$1" "$2" confirmed $((${from:-0} + $3))
+}
+
+# Asks by a second connection whether the server has what was confirmed.
+client_asks() {	# host, name
+	local asked
+	asked=$(client_field "$1" "$2" asked)
+	on "$1" "kill -USR1 \$(cat /run/lab.client.$2.pid)" ||
+		fail "the client $2 has ended"
+	wait_until 120 "an answer to the client $2" \
+		client_counted "$1" "$2" asked $((${asked:-0} + 1))
 }
 
 # The rings and event channels of all PV devices of the guest, a line each.
