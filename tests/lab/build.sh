@@ -437,15 +437,24 @@ lab_build_servers() {
 	lab_pack "$root/all" "$made" && rm -rf "$root"
 }
 
+# Of iproute2, where this machine has it: busybox's can only show.
+lab_tc() {
+	local tc
+	tc=$(PATH=$PATH:/usr/sbin:/sbin type -p tc) && realpath "$tc"
+}
+
 # colod with certificates of two authorities: /certs, and /other-certs for the
 # tests in which the peer is a stranger.
 lab_build_colod() {
-	local root=$cache/colod.root made=$cache/colod.cpio
+	local root=$cache/colod.root made=$cache/colod.cpio tc
 	lab_fresh "$made" "$COLOD" "$cache/dom0.cpio" && return
 	rm -rf "$root"
 	mkdir -p "$root/bin"
-	lab_copy_programs "$root" "$COLOD" || return
+	tc=$(lab_tc)
+	# shellcheck disable=SC2086 # none or one
+	lab_copy_programs "$root" "$COLOD" $tc || return
 	mv "$root$COLOD" "$root/bin/colod"
+	[ -z "$tc" ] || mv "$root$tc" "$root/bin/tc"
 	lab_not_twice "$root"
 	lab_certs "$cache/certs" && lab_certs "$cache/other-certs" || return
 	cp -R "$cache/certs" "$cache/other-certs" "$root/"
