@@ -146,6 +146,9 @@ hosts_clean() {
 			while pidof colod colod-guard && [ $((i += 1)) -lt 50 ]; do
 				usleep 100000
 			done
+			for p in /sys/class/net/plug*; do
+				[ ! -e "$p" ] || ip link del "${p##*/}"
+			done
 			rm -rf /run/lab.* /run/colod /tmp/*
 			[ "$(xl list | wc -l)" = 2 ] && ! pidof colod colod-guard' \
 			>/dev/null 2>&1 || host_kill $host
