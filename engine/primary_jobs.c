@@ -401,7 +401,7 @@ static void encode_run(void *arg)
 					 encode_behind, en };
 	uint64_t started = clock_now_us();
 
-	en->err = epoch_encode(encoder, en->arena, &en->peer, &sink,
+	en->err = epoch_encode(encoder, en->arena, &en->peer, NULL, &sink,
 			       &en->sent_bytes);
 	if (!en->err)
 		en->err = fault_at(FAULT_AFTER_SEND);

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * XXH3-64, streaming.  It guards against our own mistakes (a lost, doubled or
- * reordered piece); against an attacker there is TLS.
+ * reordered piece); against an attacker there is TLS.  XXH3-128 tells whether
+ * two blocks are the same; who writes them does not know the seed.
  */
 #include "config.h"
 
 #include "stream/checksum.h"
 
+#include <endian.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <xxhash.h>
 
@@ -54,4 +57,13 @@ void checksum_add(struct checksum *c, const void *bytes, size_t len)
 uint64_t checksum_value(const struct checksum *c)
 {
 	return XXH3_64bits_digest(c->state);
+}
+
+void checksum_wide(const void *bytes, size_t len, uint64_t seed,
+		   uint8_t out[16])
+{
+	XXH128_hash_t h = XXH3_128bits_withSeed(bytes, len, seed);
+	uint64_t halves[2] = { htole64(h.low64), htole64(h.high64) };
+
+	memcpy(out, halves, sizeof(halves));
 }

@@ -4,7 +4,8 @@
  *
  * The happy path:
  *   - the first round of an epoch puts EPOCH_BEGIN;
- *   - each round puts its pages, in the order captured;
+ *   - each round puts its pages, in the order captured, and then the changes of
+ *     disks that belong to it;
  *   - the last round puts the state records and EPOCH_END with the sums.
  * Failure: without a buffer (link gone) or memory the epoch ends halfway.  What
  * was not put may be in the shadow already, so nothing more is encoded for that
@@ -24,6 +25,7 @@
 #include "base/memory.h"
 #include "stream/checksum.h"
 #include "stream/messages.h"
+#include "stream/pieces.h"
 #include "stream/shadow.h"
 
 struct epoch_encoder {
@@ -35,6 +37,11 @@ struct epoch_encoder {
 	bool broken; /* for this connection */
 	uint64_t connection;
 	struct shadow *shadow; /* NULL: no deltas */
+
+	/* Of changes of disks: */
+	struct body_encoder *zstd;
+	struct body_encoder *raw;
+	uint8_t changes[WIRE_PIECE_MAX];
 };
 
 struct epoch_encoder *epoch_encoder_new(int level)
@@ -45,7 +52,9 @@ struct epoch_encoder *epoch_encoder_new(int level)
 		return NULL;
 	enc->pages = page_encoder_new(level);
 	enc->checksum = checksum_new();
-	if (!enc->pages || !enc->checksum) {
+	enc->zstd = body_encoder_new(level);
+	enc->raw = body_encoder_new(0);
+	if (!enc->pages || !enc->checksum || !enc->zstd || !enc->raw) {
 		epoch_encoder_free(enc);
 		return NULL;
 	}
@@ -59,6 +68,8 @@ void epoch_encoder_free(struct epoch_encoder *enc)
 	shadow_free(enc->shadow);
 	page_encoder_free(enc->pages);
 	checksum_free(enc->checksum);
+	body_encoder_free(enc->zstd);
+	body_encoder_free(enc->raw);
 	free(enc);
 }
 
@@ -182,6 +193,44 @@ static int put_pages(struct epoch_encoder *enc, const struct epoch *e,
 	return err;
 }
 
+/* One payload of them: how many bytes it stands for, or 0 behind the last. */
+static ssize_t put_some_changes(struct epoch_encoder *enc,
+				const struct epoch_changes *changes,
+				const struct output *out)
+{
+	const struct frame_sink *sink = out->sink;
+	ssize_t n =
+		changes->next(changes->arg, enc->changes, sizeof(enc->changes));
+	struct frame_buf *b;
+
+	if (n <= 0)
+		return n;
+	b = output_get(out, WIRE_DISK);
+	if (!b)
+		return -ECANCELED;
+	/* As with whole pages: zstd is for bytes that would wait. */
+	b->length = (uint32_t)piece_encode(
+		sink->behind(sink->arg) ? enc->zstd : enc->raw, enc->changes,
+		(size_t)n, frame_payload(b));
+	add_up(enc, frame_payload(b), b->length);
+	output_put(out, b);
+	return n;
+}
+
+static int put_changes(struct epoch_encoder *enc,
+		       const struct epoch_changes *changes,
+		       const struct output *out)
+{
+	ssize_t n = 0;
+
+	if (changes) {
+		do
+			n = put_some_changes(enc, changes, out);
+		while (n > 0);
+	}
+	return (int)n;
+}
+
 static int put_state(struct epoch_encoder *enc, const struct epoch *e,
 		     const struct output *out)
 {
@@ -213,7 +262,7 @@ static int put_end(struct epoch_encoder *enc, const struct output *out)
 }
 
 static int encode(struct epoch_encoder *enc, const struct epoch *e,
-		  const struct output *out)
+		  const struct epoch_changes *changes, const struct output *out)
 {
 	int err = fault_at(FAULT_BEFORE_ENCODE);
 
@@ -223,6 +272,8 @@ static int encode(struct epoch_encoder *enc, const struct epoch *e,
 		err = put_begin(enc, out);
 	if (!err)
 		err = put_pages(enc, e, out);
+	if (!err)
+		err = put_changes(enc, changes, out);
 	if (err || e->partial)
 		return err;
 	err = fault_at(FAULT_BEFORE_STATE);
@@ -234,14 +285,15 @@ static int encode(struct epoch_encoder *enc, const struct epoch *e,
 }
 
 int epoch_encode(struct epoch_encoder *enc, const struct epoch *e,
-		 const struct epoch_peer *peer, const struct frame_sink *sink,
-		 uint64_t *sent_bytes)
+		 const struct epoch_peer *peer,
+		 const struct epoch_changes *changes,
+		 const struct frame_sink *sink, uint64_t *sent_bytes)
 {
 	const struct output out = { sink, e->number, sent_bytes };
 	int err;
 
 	meet(enc, peer);
-	err = enc->broken ? -ECANCELED : encode(enc, e, &out);
+	err = enc->broken ? -ECANCELED : encode(enc, e, changes, &out);
 	if (err) {
 		enc->broken = true;
 		shadow_free(enc->shadow);

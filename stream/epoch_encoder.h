@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "stream/epoch.h"
 #include "stream/frame.h"
@@ -38,6 +39,16 @@ struct epoch_peer {
 	uint64_t shadow_room;  /* no more than this, as of now */
 };
 
+/*
+ * The changes of the guest's disks that belong to a round, `next` after `next`:
+ * fills `raw` with some (stream/changes.h); how many bytes, 0 where there are
+ * no more, or an errno.
+ */
+struct epoch_changes {
+	ssize_t (*next)(void *arg, uint8_t *raw, size_t room);
+	void *arg;
+};
+
 /* Carries an epoch's counters over its rounds (see `partial`). */
 struct epoch_encoder;
 
@@ -47,13 +58,15 @@ void epoch_encoder_free(struct epoch_encoder *e);
 
 /*
  * Encodes one captured round: EPOCH_BEGIN before the first round of an epoch
- * number, PAGES, and after the last round STATE and EPOCH_END.  *sent_bytes is
- * increased by the payload bytes put.  0, -ECANCELED where the sink had no
- * buffer, -ENOMEM.  After an error nothing more can be encoded for this peer.
+ * number, PAGES, DISK where there are `changes` (may be NULL), and after the
+ * last round STATE and EPOCH_END.  *sent_bytes is increased by the payload
+ * bytes put.  0, -ECANCELED where the sink had no buffer, -ENOMEM, or what
+ * `changes` say.  After an error nothing more can be encoded for this peer.
  */
 int epoch_encode(struct epoch_encoder *enc, const struct epoch *e,
-		 const struct epoch_peer *peer, const struct frame_sink *sink,
-		 uint64_t *sent_bytes);
+		 const struct epoch_peer *peer,
+		 const struct epoch_changes *changes,
+		 const struct frame_sink *sink, uint64_t *sent_bytes);
 
 /* Of all that was encoded, and the memory of the shadow at the moment. */
 const struct page_counts *epoch_encoder_counts(const struct epoch_encoder *enc);

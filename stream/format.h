@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 5,
+	WIRE_VERSION = 6,
 	WIRE_HEADER_BYTES = 24,
 	/* Bulk is cut to this, so that a heartbeat never waits long. */
 	WIRE_PAYLOAD_MAX = 256 * 1024,
@@ -30,6 +30,14 @@ enum {
 	WIRE_TEXT_MAX = 255,
 	WIRE_STATE_MAX = 4 * 1024 * 1024,
 	WIRE_INFLIGHT_MAX = 16,
+	WIRE_DISKS_MAX = 16,
+	WIRE_DISK_NAME_MAX = 48,
+	/* Blocks in one DISK_MARKS, DISK_ASK or DISK_HASHES. */
+	WIRE_DISK_BLOCKS_MAX = 4096,
+	WIRE_DISK_BLOCK_BYTES = 64 * 1024,
+	WIRE_DISK_HASH_BYTES = 16, /* XXH3-128 */
+	/* The data of one change. */
+	WIRE_CHANGE_MAX = 128 * 1024,
 };
 
 /* Largest gfn a peer may speak of: 16 TiB of guest-physical space. */
@@ -52,7 +60,13 @@ enum {
 	X(8, EPOCH_END, 24)                  \
 	X(9, ACK, 8)                         \
 	X(10, HEARTBEAT, 0)                  \
-	X(11, BYE, 8 + WIRE_TEXT_MAX)
+	X(11, BYE, 8 + WIRE_TEXT_MAX)        \
+	X(12, DISKS, 4096)                   \
+	X(13, DISKS_TAKEN, 128)              \
+	X(14, DISK_MARKS, 1024)              \
+	X(15, DISK_ASK, 1024)                \
+	X(16, DISK_HASHES, WIRE_PAYLOAD_MAX) \
+	X(17, DISK, WIRE_PAYLOAD_MAX)
 
 enum wire_type {
 #define X(number, name, limit) WIRE_##name = number,
@@ -105,6 +119,9 @@ enum wire_page_kind {
 	WIRE_PAGE_ZERO = 1,
 	WIRE_PAGE_DELTA = 2
 };
+
+/* What a change does to a disk.  What is trimmed may read as anything. */
+enum wire_change_kind { CHANGE_WRITE = 1, CHANGE_ZERO = 2, CHANGE_TRIM = 3 };
 
 /*
  * Records in STATE frames.  The numbers below 0x100 are those of Xen's
@@ -177,12 +194,61 @@ struct wire_record_header {
 
 struct wire_epoch_end {
 	uint64_t pages;	   /* entries in all PAGES frames of this epoch */
-	uint64_t bytes;	   /* of all PAGES and STATE payloads */
+	uint64_t bytes;	   /* of all PAGES, DISK and STATE payloads */
 	uint64_t checksum; /* XXH3-64 over those payloads, in order */
 };
 
 struct wire_ack {
 	uint64_t applied; /* highest epoch already written to the standby */
+};
+
+/* `count` times struct wire_disk_offer and its name follow. */
+struct wire_disks {
+	uint64_t new_base;
+	uint64_t seed;
+	uint32_t count;
+	uint32_t reserved;
+};
+
+struct wire_disk_offer {
+	uint64_t size;
+	uint64_t base;
+	uint32_t flags;	      /* WIRE_DISK_ALONE */
+	uint32_t name_length; /* the name follows */
+};
+
+#define WIRE_DISK_ALONE UINT32_C(1)
+
+struct wire_disks_taken {
+	uint32_t count; /* as many uint32_t follow: WIRE_DISK_SAME_BASE or 0 */
+	uint32_t reserved;
+};
+
+#define WIRE_DISK_SAME_BASE UINT32_C(1)
+
+/* Bits follow, in 64-bit words, as many as `count` needs. */
+struct wire_disk_blocks {
+	uint32_t disk;
+	uint32_t count;
+	uint64_t first; /* a multiple of 64 */
+};
+
+/* `count` times WIRE_DISK_HASH_BYTES follow. */
+struct wire_disk_hashes {
+	uint32_t disk;
+	uint32_t count;
+	uint64_t first;
+};
+
+/*
+ * A DISK payload is a struct wire_image, with the changes as its piece: each of
+ * them this, and of a WRITE `length` bytes of data.
+ */
+struct wire_change {
+	uint16_t disk;
+	uint16_t kind; /* enum wire_change_kind */
+	uint32_t length;
+	uint64_t offset;
 };
 
 struct wire_bye {
@@ -229,5 +295,23 @@ WIRE_AT(wire_epoch_end, checksum, 16);
 static_assert(sizeof(struct wire_ack) == 8, "ack");
 static_assert(sizeof(struct wire_bye) == 8, "bye");
 WIRE_AT(wire_bye, text_length, 4);
+static_assert(sizeof(struct wire_disks) == 24, "disks");
+WIRE_AT(wire_disks, seed, 8);
+WIRE_AT(wire_disks, count, 16);
+static_assert(sizeof(struct wire_disk_offer) == 24, "disk offer");
+WIRE_AT(wire_disk_offer, base, 8);
+WIRE_AT(wire_disk_offer, flags, 16);
+WIRE_AT(wire_disk_offer, name_length, 20);
+static_assert(sizeof(struct wire_disks_taken) == 8, "disks taken");
+static_assert(sizeof(struct wire_disk_blocks) == 16, "disk blocks");
+WIRE_AT(wire_disk_blocks, count, 4);
+WIRE_AT(wire_disk_blocks, first, 8);
+static_assert(sizeof(struct wire_disk_hashes) == 16, "disk hashes");
+WIRE_AT(wire_disk_hashes, count, 4);
+WIRE_AT(wire_disk_hashes, first, 8);
+static_assert(sizeof(struct wire_change) == 16, "change");
+WIRE_AT(wire_change, kind, 2);
+WIRE_AT(wire_change, length, 4);
+WIRE_AT(wire_change, offset, 8);
 #undef WIRE_AT
 #endif

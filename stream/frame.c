@@ -25,7 +25,10 @@ static const struct {
 #undef X
 };
 
-/* Only these carry an epoch's number; in all others it is reserved. */
+/*
+ * Only these carry an epoch's number; in all others it is reserved.  A DISK of
+ * the synchronisation has 0.
+ */
 static bool type_in_epoch(uint16_t type)
 {
 	switch (type) {
@@ -34,6 +37,7 @@ static bool type_in_epoch(uint16_t type)
 	case WIRE_STATE:
 	case WIRE_EPOCH_END:
 	case WIRE_ACK:
+	case WIRE_DISK:
 		return true;
 	default:
 		return false;

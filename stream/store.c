@@ -56,7 +56,7 @@ enum { SLOT_BYTES = sizeof(struct slot) + 2 * sizeof(uint32_t) };
 enum store_phase {
 	STORE_IDLE, /* nothing begun */
 	STORE_PAGES,
-	STORE_STATE, /* state has begun: no pages after it */
+	STORE_STATE, /* state has begun: no pages or disks after it */
 	STORE_COMPLETE,
 	STORE_FAILED,
 };
@@ -411,6 +411,15 @@ int store_state(struct store *s, const uint8_t *payload, size_t length,
 	memcpy(s->state + s->state_bytes, payload, length);
 	s->state_bytes += length;
 	s->phase = STORE_STATE;
+	add_up(s, payload, length);
+	return 0;
+}
+
+int store_disk(struct store *s, const uint8_t *payload, size_t length,
+	       const char **why)
+{
+	if (s->phase != STORE_PAGES)
+		return fail(s, -EPROTO, "DISK where none may come", why);
 	add_up(s, payload, length);
 	return 0;
 }

@@ -53,6 +53,12 @@ int store_pages(struct store *s, const uint8_t *payload, size_t length,
 int store_state(struct store *s, const uint8_t *payload, size_t length,
 		const char **why);
 /*
+ * A DISK payload, whose changes go elsewhere (changes.h): only what counts for
+ * store_end() is taken of it.  In front of the state.
+ */
+int store_disk(struct store *s, const uint8_t *payload, size_t length,
+	       const char **why);
+/*
  * 0 and complete, or -EBADMSG where a count or the checksum does not hold, or
  * -EPROTO where the state is not a sequence of whole records or has an unknown
  * mandatory one.

@@ -150,7 +150,7 @@ def context(prefix, server):
     return ctx
 
 
-def hello(role, version=5, inflight=2):
+def hello(role, version=6, inflight=2):
     host = b"python"
     return struct.pack("<8sHHIIIQQII", b"COLOD\r\n\x1a", version, role, 262144,
                        inflight, int(BEAT_S * 1e6), 0, 1, len(host), 0) + host
@@ -301,7 +301,7 @@ def primary(prefix, port, scenario):
         link.send(BEGIN, b"", 1)
         return link.last_words()
     link.send(HELLO, hello(SECONDARY if scenario == "role" else PRIMARY,
-                           6 if scenario == "version" else 5))
+                           7 if scenario == "version" else 6))
     link.hello()
     if scenario in ("version", "role"):
         return link.last_words()
@@ -322,7 +322,7 @@ def primary(prefix, port, scenario):
 # What a secondary may do wrong.
 
 def s_version(link):
-    link.send(HELLO, hello(SECONDARY, 6))
+    link.send(HELLO, hello(SECONDARY, 7))
 
 
 def s_role(link):

@@ -16,7 +16,13 @@ import decode
 
 NUMBERS = {row[0]: number for number, row in decode.TYPES.items()}
 # Payloads in which most bytes may have any value without being malformed.
-FREE = ("HELLO", "DOMAIN", "BYE", "ACK", "optional")
+FREE = ("HELLO", "DOMAIN", "BYE", "ACK", "optional", "DISKS", "DISKS_TAKEN",
+        "DISK_MARKS", "DISK_ASK", "DISK_HASHES")
+# What may be any number of times is not missed.
+ANY_NUMBER = ("PAGES", "STATE", "DISK", "DISK_MARKS", "DISK_ASK",
+              "DISK_HASHES")
+# What may stand in any order; DISK with the others of its epoch, or of none.
+ANY_ORDER = (("IMAGE", "DISK_ASK", "DISK"), ("PAGES", "DISK"))
 
 
 class Frame:
@@ -27,6 +33,10 @@ class Frame:
     @property
     def name(self):
         return decode.TYPES.get(self.kind, ("optional",))[0]
+
+    @property
+    def free(self):
+        return self.name in FREE or self.name == "DISK" and not self.epoch
 
     def poke(self, at, layout, value):
         body = bytearray(self.payload)
@@ -51,7 +61,7 @@ def join(frames):
         payload = f.payload
         if f.name == "EPOCH_BEGIN":
             sums, pages = b"", 0
-        elif f.name in ("PAGES", "STATE"):
+        elif f.name in ("PAGES", "STATE") or f.name == "DISK" and f.epoch:
             sums += payload
             if f.name == "PAGES":
                 pages += int.from_bytes(payload[:4], "little")
@@ -71,11 +81,20 @@ def accepted(data):
 
 
 def dispensable(frames, n):
-    """HEARTBEATs, and the last of what may break off anywhere."""
+    """HEARTBEATs, and the last of what may break off anywhere.
+
+    What is of no epoch and may be any number of times is in no sum either.
+    """
     later = [f.name for f in frames[n + 1:]]
     return frames[n].name == "HEARTBEAT" or (
+        frames[n].name in ANY_NUMBER and not frames[n].epoch) or (
         frames[n].name in ("EPOCH_END", "ACK") and
         "EPOCH_BEGIN" not in later and "ACK" not in later)
+
+
+def interchangeable(f, g):
+    return f.name == g.name or any(
+        f.name in names and g.name in names for names in ANY_ORDER)
 
 
 def flips(data):
@@ -84,7 +103,7 @@ def flips(data):
     frames = split(data)
     for n, f in enumerate(frames):
         where = list(range(24))
-        if f.name not in FREE:
+        if not f.free:
             length = len(f.payload)
             where += [24 + i for i in range(length)
                       if i < 16 or i >= length - 16 or i % 8191 == 0]
@@ -123,16 +142,17 @@ def orders(frames):
     for n, f in enumerate(frames):
         if f.name in ("HEARTBEAT", "optional"):
             continue
-        # What may be any number of times is not missed, for the sums of
-        # epochs are made to fit; that they are compared is for flips().
-        if f.name not in ("PAGES", "STATE"):
+        # The sums of epochs are made to fit; that they are compared is for
+        # flips().
+        if f.name not in ANY_NUMBER:
             if not dispensable(frames, n):
                 yield "frame %d (%s) missing" % (n, f.name), join(
                     frames[:n] + frames[n + 1:])
             yield "frame %d (%s) doubled" % (n, f.name), join(
                 frames[:n + 1] + frames[n:])
         if n + 1 < len(frames) and frames[n + 1].name not in (
-                f.name, "HEARTBEAT", "optional"):
+                "HEARTBEAT", "optional") and not interchangeable(
+                    f, frames[n + 1]):
             yield "frames %d and %d (%s) exchanged" % (n, n + 1, f.name), join(
                 frames[:n] + [frames[n + 1], f] + frames[n + 2:])
 
@@ -140,7 +160,7 @@ def orders(frames):
 def fields(frames):
     """Fields out of their range, in otherwise well-formed streams."""
     cases = {
-        "HELLO": [(8, "H", 4), (8, "H", 6), (10, "H", 0), (10, "H", 3),
+        "HELLO": [(8, "H", 5), (8, "H", 7), (10, "H", 0), (10, "H", 3),
                   (12, "I", 262143), (16, "I", 0), (16, "I", 17),
                   (20, "I", 0), (40, "I", 256), (44, "I", 1)],
         "IMAGE": [(0, "I", 0), (0, "I", 262135), (0, "I", 262137),
@@ -155,6 +175,26 @@ def fields(frames):
                   (8, "Q", 0xff000), (8, "Q", 1 << 32), (8, "Q", 1 << 55),
                   (8, "Q", 3 << 56), (8, "Q", 255 << 56)],
         "BYE": [(4, "I", 256), (4, "I", 0xffffffff)],
+        # The sample's disks have 80 blocks and 3 and a part.
+        "DISKS": [(0, "Q", 0), (16, "I", 0), (16, "I", 1), (16, "I", 3),
+                  (16, "I", 17), (20, "I", 1), (24, "Q", 0), (24, "Q", 256),
+                  (24, "Q", 5242881), (24, "Q", (1 << 44) + 512),
+                  (40, "I", 2), (40, "I", 1 << 31), (44, "I", 0),
+                  (44, "I", 3), (44, "I", 49), (48, "B", 46), (48, "B", 45),
+                  (48, "B", 47), (49, "B", 47), (49, "B", 0),
+                  (49, "B", 32), (49, "B", 0xe4)],
+        "DISKS_TAKEN": [(0, "I", 0), (0, "I", 1), (0, "I", 3), (0, "I", 17),
+                        (4, "I", 1), (8, "I", 2), (8, "I", 1 << 31),
+                        # Marks have come of this one.
+                        (8, "I", 0)],
+        "DISK_MARKS": [(0, "I", 1), (0, "I", 16), (4, "I", 0),
+                       (4, "I", 4097), (8, "Q", 1), (8, "Q", 1 << 28),
+                       (8, "Q", (1 << 64) - 64)],
+        "DISK_ASK": [(0, "I", 2), (4, "I", 0), (4, "I", 4097), (8, "Q", 1),
+                     (8, "Q", 64), (8, "Q", (1 << 64) - 64)],
+        "DISK_HASHES": [(0, "I", 2), (4, "I", 0), (4, "I", 2), (4, "I", 4),
+                        (4, "I", 4097), (8, "Q", 1), (8, "Q", 1 << 28)],
+        "DISK": [(0, "I", 0), (0, "I", 262137), (4, "I", 2)],
     }
     for n, f in enumerate(frames):
         for at, layout, value in cases.get(f.name, ()):
@@ -295,9 +335,102 @@ def contents(frames):
         [("STATE", bytes(8))]))
 
 
+def change(disk=0, kind=1, offset=4096, data=b"data", length=None):
+    return struct.pack("<HHIQ", disk, kind, len(data) if length is None
+                       else length, offset) + data
+
+
+def disk(raw, encoding=0):
+    return ("DISK", struct.pack("<II", len(raw), encoding) + (
+        zstd(raw) if encoding else raw))
+
+
+def bits(word, count, disk=0, first=0):
+    return struct.pack("<IIQ", disk, count, first) + word.to_bytes(
+        -(-count // 64) * 8, "little")
+
+
+def synchronised(frames, *inserted):
+    """The stream with frames put in front of its IMAGE_END."""
+    n = [f.name for f in frames].index("IMAGE_END")
+    return join(frames[:n] + [Frame(NUMBERS[name], 0, payload)
+                              for name, payload in inserted] + frames[n:])
+
+
+def disks(frames):
+    """What DISK and DISK_ASK can do wrong, anywhere."""
+    good = disk(change())
+    most = change(data=bytes(131072))
+    end = 80 * 65536
+    for where in (synchronised, last_epoch):
+        # The way of making these is sound itself.
+        for raw in (change(), 3 * change(), most, change(1, 2, 0, b"", 196608),
+                    change(0, 3, 0, b"", end), change(0, 1, end - 4)):
+            assert accepted(where(frames, disk(raw), disk(raw, 1)))
+        for what, raw in (
+                ("of no disk", change(2)),
+                ("of kind 0", change(kind=0)),
+                ("of an unknown kind", change(kind=4)),
+                ("that writes nothing", change(data=b"")),
+                ("that trims nothing", change(0, 3, 0, b"", 0)),
+                ("past the end", change(0, 1, end - 3)),
+                ("of zeroes past the end", change(0, 2, end, b"", 1)),
+                ("far past the end", change(0, 2, (1 << 64) - 1, b"", 1)),
+                ("with too much data", change(data=bytes(131073))),
+                ("without all of its data", change()[:-1]),
+                ("with a byte behind it", change() + b"\0"),
+                ("without all of its header", change()[:15]),
+                ("that zeroes, with data", change(kind=2)),
+                ("that is cut, behind a good one", change() + change()[:19])):
+            for encoding in (0, 1):
+                yield "%s: a change %s" % (where.__name__, what), where(
+                    frames, disk(raw, encoding))
+        yield "%s: a DISK that is empty" % where.__name__, where(
+            frames, disk(b""))
+        yield "%s: a DISK longer than it says" % where.__name__, where(
+            frames, (good[0], good[1] + b"\0"))
+
+    assert accepted(synchronised(frames, ("DISK_ASK", bits(1 << 79, 80))))
+    for what, payload in (
+            ("of no block", bits(0, 70)),
+            ("with a bit behind its last block", bits(1 << 70, 70)),
+            ("behind the end", bits(1, 81)),
+            ("behind the end of the smaller disk", bits(1, 5, 1)),
+            ("with a word too few", bits(1, 64)[:-8]),
+            ("with a word too many", bits(1, 64) + bytes(8))):
+        yield "DISK_ASK " + what, synchronised(frames, ("DISK_ASK", payload))
+    yield "DISK_ASK in an epoch", last_epoch(frames, ("DISK_ASK", bits(1, 64)))
+    yield "DISK behind STATE", last_epoch(
+        frames, ("STATE", record(decode.HVM_CONTEXT, b"cpu")), good)
+    yield from without_disks(frames, good)
+
+
+def without_disks(frames, good):
+    bare = [f for f in frames if not f.name.startswith("DISK")]
+    assert accepted(join(bare))
+    yield "DISK without DISKS", synchronised(bare, good)
+    yield "DISK of an epoch without DISKS", last_epoch(bare, good)
+    yield "DISK_ASK without DISKS", synchronised(
+        bare, ("DISK_ASK", bits(1, 64)))
+    names = [f.name for f in frames]
+    yield "DISKS behind a piece of the image", synchronised(
+        bare, ("DISKS", frames[names.index("DISKS")].payload))
+    end = names.index("IMAGE_END")
+    yield "DISK of no epoch behind the image", join(
+        frames[:end + 1] + [Frame(NUMBERS["DISK"], 0, good[1])] +
+        frames[end + 1:])
+    yield "DISK of an epoch before the image's end", join(
+        frames[:end] + [Frame(NUMBERS["DISK"], 1, good[1])] + frames[end:])
+    begin = names.index("EPOCH_BEGIN")
+    for epoch in (0, 2):
+        yield "DISK of epoch %d in epoch 1" % epoch, join(
+            frames[:begin + 1] + [Frame(NUMBERS["DISK"], epoch, good[1])] +
+            frames[begin + 1:])
+
+
 def types(frames):
     hello, rest = frames[0], frames[1:]
-    for kind, payload in ((12, b""), (0, b""), (0x7fff, b""),
+    for kind, payload in ((18, b""), (0, b""), (0x7fff, b""),
                           (0x8001, bytes(262145))):
         yield "a frame of type %#x" % kind, join(
             [hello, Frame(kind, 0, payload)] + rest)
@@ -317,7 +450,7 @@ def main():
     ways = [flips(data), cuts(data), orders(frames), fields(frames),
             types(frames)]
     if sys.argv[1] == "primary":
-        ways += [contents(frames), deltas(frames)]
+        ways += [contents(frames), deltas(frames), disks(frames)]
     tried = 0
     unnoticed = []
     for way in ways:

@@ -5,9 +5,10 @@
 Usage: decode.py < STREAM
 
 Written from the manual page and sharing nothing with stream/: where the two
-disagree, one of them or the page is wrong.  Prints a line for each frame, and
-behind each EPOCH_END the pages and records of the epoch.  Ends with status 1
-at the first violation, which it names.
+disagree, one of them or the page is wrong.  Prints a line for each frame,
+behind each EPOCH_END the pages, records and changes of disks of the epoch, and
+behind IMAGE_END the changes before.  Ends with status 1 at the first violation,
+which it names.
 
 Needs the zstd command, and libxxhash for the checksums: the standard library
 has neither.
@@ -15,6 +16,7 @@ has neither.
 
 import ctypes
 import functools
+import re
 import struct
 import subprocess
 import sys
@@ -31,6 +33,13 @@ STATE_MAX = 4194304
 INFLIGHT_MAX = 16
 GFN_MAX = 4294967295
 SLACK_PAGES = 256
+DISKS_MAX = 16
+DISK_NAME_MAX = 48
+DISK_BLOCKS_MAX = 4096
+DISK_BLOCK_BYTES = 65536
+DISK_HASH_BYTES = 16
+DISK_SIZE_MAX = 1 << 44
+CHANGE_MAX = 131072
 OPTIONAL = 0x8000
 
 # number: (name, longest payload, who sends it, does it belong to an epoch)
@@ -46,6 +55,12 @@ TYPES = {
     9: ("ACK", 8, "secondary", True),
     10: ("HEARTBEAT", 0, "both", False),
     11: ("BYE", 263, "both", False),
+    12: ("DISKS", 4096, "primary", False),
+    13: ("DISKS_TAKEN", 128, "secondary", False),
+    14: ("DISK_MARKS", 1024, "secondary", False),
+    15: ("DISK_ASK", 1024, "primary", False),
+    16: ("DISK_HASHES", 262144, "secondary", False),
+    17: ("DISK", 262144, "primary", True),
 }
 ROLES = {1: "primary", 2: "secondary"}
 REASONS = {
@@ -165,6 +180,10 @@ class Decoder:
         self.memory = {}  # the pages of all epochs that have ended
         self.image = bytearray()
         self.acknowledged = None
+        self.sizes = None  # of the disks, behind DISKS
+        self.changes = []  # not printed yet
+        self.marked = set()  # disks that DISK_MARKS came of
+        self.taken = None  # their flags, behind DISKS_TAKEN
 
     # -- frames
 
@@ -194,6 +213,8 @@ class Decoder:
                                       words)).rstrip(), file=self.out)
         if name == "EPOCH_END":
             self.print_epoch()
+        if name in ("IMAGE_END", "EPOCH_END"):
+            self.print_changes()
         self.sequence += 1
 
     def move(self, name, allowed, to):
@@ -207,7 +228,7 @@ class Decoder:
         r = Reader(payload, "HELLO")
         require(r.take(8) == b"COLOD\r\n\x1a", "HELLO: magic")
         version, = r.integers("H")
-        require(version == 5, "HELLO: version %d" % version)
+        require(version == 6, "HELLO: version %d" % version)
         role, payload_max, inflight, heartbeat = r.integers("HIII")
         features, session, name_length, reserved = r.integers("QQII")
         require(role in ROLES, "HELLO: role")
@@ -226,7 +247,7 @@ class Decoder:
                     session, name))
 
     def on_domain(self, payload, _):
-        self.move("DOMAIN", ("greeted",), "IMAGE")
+        self.move("DOMAIN", ("greeted",), "DOMAIN")
         r = Reader(payload, "DOMAIN")
         kind, reserved0, reserved1, ram, max_gfn = r.integers("HHIQQ")
         uuid = r.take(16)
@@ -248,20 +269,26 @@ class Decoder:
                                   xxh3(config)))
 
     def on_image(self, payload, _):
-        self.move("IMAGE", ("IMAGE",), "IMAGE")
-        r = Reader(payload, "IMAGE")
+        self.move("IMAGE", ("DOMAIN", "IMAGE"), "IMAGE")
+        piece, words = self.read_piece(payload, "IMAGE")
+        self.image += piece
+        return words
+
+    @staticmethod
+    def read_piece(payload, name):
+        r = Reader(payload, name)
         length, encoding = r.integers("II")
-        require(1 <= length <= PIECE_MAX, "IMAGE: length")
-        require(encoding in (0, 1), "IMAGE: encoding")
+        require(1 <= length <= PIECE_MAX, name + ": length")
+        require(encoding in (0, 1), name + ": encoding")
         piece = r.take(r.left())
         if encoding == 1:
             piece = unzstd(bytes(piece), length)
-        require(len(piece) == length, "IMAGE: length of the piece")
-        self.image += piece
-        return "length=%d encoding=%s" % (length, ("raw", "zstd")[encoding])
+        require(len(piece) == length, name + ": length of the piece")
+        return piece, "length=%d encoding=%s" % (length,
+                                                 ("raw", "zstd")[encoding])
 
     def on_image_end(self, payload, _):
-        self.move("IMAGE_END", ("IMAGE",), "between epochs")
+        self.move("IMAGE_END", ("DOMAIN", "IMAGE"), "between epochs")
         r = Reader(payload, "IMAGE_END")
         length, checksum = r.integers("QQ")
         r.end()
@@ -364,6 +391,8 @@ class Decoder:
         return "pages=%d" % pages
 
     def on_ack(self, payload, epoch):
+        require(not self.marked or self.taken is not None,
+                "ACK: DISK_MARKS without DISKS_TAKEN")
         r = Reader(payload, "ACK")
         applied, = r.integers("Q")
         r.end()
@@ -384,6 +413,121 @@ class Decoder:
         r.end()
         self.phase = "BYE"
         return "reason=%s text=%s" % (REASONS.get(reason, reason), text)
+
+    # -- disks
+
+    def on_disks(self, payload, _):
+        self.move("DISKS", ("DOMAIN",), "IMAGE")
+        r = Reader(payload, "DISKS")
+        new_base, _, count, reserved = r.integers("QQII")
+        require(new_base, "DISKS: new_base")
+        require(1 <= count <= DISKS_MAX, "DISKS: count")
+        require(reserved == 0, "DISKS: reserved")
+        self.sizes, names = [], []
+        for _ in range(count):
+            size, base, flags, name_length = r.integers("QQII")
+            require(512 <= size <= DISK_SIZE_MAX and size % 512 == 0,
+                    "DISKS: size")
+            require(flags in (0, 1), "DISKS: flags")
+            require(1 <= name_length <= DISK_NAME_MAX, "DISKS: name_length")
+            name = bytes(r.take(name_length)).decode("latin-1")
+            require(re.fullmatch("[A-Za-z0-9_][A-Za-z0-9._-]*", name),
+                    "DISKS: name")
+            require(name not in names, "DISKS: a name twice")
+            self.sizes.append(size)
+            names.append(name)
+        r.end()
+        return "new_base=%#x names=%s" % (new_base, ",".join(names))
+
+    def on_disks_taken(self, payload, _):
+        require(self.phase == "greeted" and self.acknowledged is None and
+                self.taken is None, "DISKS_TAKEN: where none may come")
+        r = Reader(payload, "DISKS_TAKEN")
+        count, reserved = r.integers("II")
+        require(1 <= count <= DISKS_MAX, "DISKS_TAKEN: count")
+        require(reserved == 0, "DISKS_TAKEN: reserved")
+        self.taken = r.integers("%dI" % count)
+        r.end()
+        require(all(flags in (0, 1) for flags in self.taken),
+                "DISKS_TAKEN: flags")
+        require(all(disk < count and self.taken[disk]
+                    for disk in self.marked),
+                "DISKS_TAKEN: marks of a disk of another base")
+        return "same_base=" + ",".join(map(str, self.taken))
+
+    def read_run(self, r):
+        disk, count, first = r.integers("IIQ")
+        # The secondary's direction does not say of what size they are.
+        sizes = self.sizes or [DISK_SIZE_MAX] * len(
+            self.taken or range(DISKS_MAX))
+        require(disk < len(sizes), r.what + ": disk")
+        require(1 <= count <= DISK_BLOCKS_MAX, r.what + ": count")
+        require(first % 64 == 0, r.what + ": first")
+        require(first + count <= -(-sizes[disk] // DISK_BLOCK_BYTES),
+                r.what + ": behind the end of the disk")
+        return disk, count, first
+
+    def read_bits(self, payload, name):
+        r = Reader(payload, name)
+        disk, count, first = self.read_run(r)
+        words = r.integers("%dQ" % (-(-count // 64)))
+        r.end()
+        bits = sum(word << 64 * i for i, word in enumerate(words))
+        require(bits, name + ": no bit is set")
+        require(bits >> count == 0, name + ": bits behind the last block")
+        return disk, "disk=%d first=%d count=%d blocks=%d" % (
+            disk, first, count, bin(bits).count("1"))
+
+    def on_disk_marks(self, payload, _):
+        require(self.taken is None and self.acknowledged is None,
+                "DISK_MARKS: where none may come")
+        disk, words = self.read_bits(payload, "DISK_MARKS")
+        self.marked.add(disk)
+        return words
+
+    def on_disk_ask(self, payload, _):
+        require(self.sizes is not None, "DISK_ASK: without DISKS")
+        self.move("DISK_ASK", ("IMAGE",), "IMAGE")
+        return self.read_bits(payload, "DISK_ASK")[1]
+
+    def on_disk_hashes(self, payload, _):
+        require(self.taken is not None and self.acknowledged is None,
+                "DISK_HASHES: where none may come")
+        r = Reader(payload, "DISK_HASHES")
+        disk, count, first = self.read_run(r)
+        r.take(count * DISK_HASH_BYTES)
+        r.end()
+        return "disk=%d first=%d count=%d" % (disk, first, count)
+
+    def on_disk(self, payload, epoch):
+        require(self.sizes is not None, "DISK: without DISKS")
+        require(self.phase in ("IMAGE", "PAGES"),
+                "DISK: may not follow " + self.phase)
+        require(epoch == (self.epoch if self.phase == "PAGES" else 0),
+                "DISK: epoch")
+        piece, words = self.read_piece(payload, "DISK")
+        r = Reader(piece, "DISK: changes")
+        while r.left():
+            self.changes.append(self.read_change(r))
+        if epoch:
+            self.payloads += payload
+        return words
+
+    def read_change(self, r):
+        disk, kind, length, offset = r.integers("HHIQ")
+        require(disk < len(self.sizes), "DISK: disk")
+        require(kind in (1, 2, 3), "DISK: kind")
+        require(length and offset + length <= self.sizes[disk],
+                "DISK: length")
+        require(kind != 1 or length <= CHANGE_MAX, "DISK: data")
+        return disk, kind, offset, length, bytes(
+            r.take(length if kind == 1 else 0))
+
+    def print_changes(self):
+        for disk, kind, offset, length, data in self.changes:
+            print("  change disk=%d kind=%d offset=%d length=%d %016x" % (
+                disk, kind, offset, length, xxh3(data)), file=self.out)
+        self.changes = []
 
     # -- state
 

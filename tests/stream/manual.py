@@ -22,6 +22,12 @@ STRUCTS = {
     "EPOCH_END": "wire_epoch_end",
     "ACK": "wire_ack",
     "BYE": "wire_bye",
+    "DISKS": "wire_disks",
+    "Offers": "wire_disk_offer",
+    "DISKS_TAKEN": "wire_disks_taken",
+    "DISK_MARKS": "wire_disk_blocks",
+    "DISK_HASHES": "wire_disk_hashes",
+    "Changes": "wire_change",
 }
 # First two words of a table's head, and the enumeration that it lists.
 ENUMS = {
@@ -30,14 +36,18 @@ ENUMS = {
     "Number Encoding": "wire_encoding",
     "Number Record": "wire_record",
 }
-KINDS = {"DOMAIN": "wire_guest_kind", "PAGES": "wire_page_kind"}
+KINDS = {"DOMAIN": "wire_guest_kind", "PAGES": "wire_page_kind",
+         "Changes": "wire_change_kind"}
 PREFIX = {
     "wire_role": "WIRE_ROLE_",
     "wire_guest_kind": "WIRE_GUEST_",
     "wire_encoding": "WIRE_ENCODING_",
     "wire_page_kind": "WIRE_PAGE_",
     "wire_record": "WIRE_RECORD_",
+    "wire_change_kind": "CHANGE_",
 }
+# Of what follows the fixed part of a payload.
+VARIABLE = ("u8[n]", "u64[n]", "u32[count]", "u64[count]")
 
 
 def value(text, known):
@@ -90,6 +100,10 @@ def read_header(text):
         facts["reason", name] = int(number)
         facts["words of reason", name] = words[name]
 
+    for name, number in re.findall(
+            r"#define WIRE_DISK_(\w+) (UINT32_C\(\w+\))", text):
+        facts["flag", name] = value(number, limits)
+
     for enum, prefix in PREFIX.items():
         body = re.search(r"enum %s\s*\{(.*?)\}" % enum, text, re.S).group(1)
         for name, number in re.findall(prefix + r"(\w+)\s*=\s*([^,}]+)",
@@ -126,8 +140,8 @@ def tables(page):
 def read_field(facts, sizes, section, row):
     offset, kind, name = row[:3]
     struct = STRUCTS.get(section)
-    # What follows the fixed part has no member in the header.
-    if kind in ("u8[n]", "u64[count]"):
+    # It has no member in the header.
+    if kind in VARIABLE:
         if int(offset) != sizes[struct]:
             print("%s: %s is at %s, the structure has %d bytes" % (
                 section, name, offset, sizes[struct]))
@@ -154,6 +168,8 @@ def read_manual(page, sizes):
             elif title == "Number Reason":
                 facts["reason", row[1]] = int(row[0])
                 facts["words of reason", row[1]] = row[2]
+            elif title == "Bit Flag":
+                facts["flag", row[1]] = int(row[0])
             elif title in ENUMS:
                 enum = ENUMS[title] or KINDS[section]
                 facts[enum, row[1]] = int(row[0], 0)

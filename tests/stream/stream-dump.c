@@ -7,7 +7,8 @@
  *
  * The same bytes each time.  Every type of frame occurs, optional ones that
  * nobody knows included; epochs with pages that compress, pages that do not,
- * pages of zeroes and deltas, in one round and in several.
+ * pages of zeroes and deltas, in one round and in several; disks that are
+ * synchronised, and changed in epochs.
  */
 #include "config.h"
 
@@ -19,7 +20,9 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "stream/changes.h"
 #include "stream/checksum.h"
+#include "stream/disk_messages.h"
 #include "stream/epoch_encoder.h"
 #include "stream/messages.h"
 #include "stream/pieces.h"
@@ -149,7 +152,129 @@ static void write_piece(struct body_encoder *e, const uint8_t *bytes,
 	write_frame(b);
 }
 
-/* The largest piece raw, and a small one compressed. */
+/* --- disks ---------------------------------------------------------------- */
+
+/* The second ends within a block. */
+static const struct disks disks = {
+	.new_base = UINT64_C(0xfedcba9876543210),
+	.seed = 17,
+	.count = 2,
+	.disk = { { "root", 80 * WIRE_DISK_BLOCK_BYTES, 5, true },
+		  { "data-1", 3 * WIRE_DISK_BLOCK_BYTES + 512, 0, false } },
+};
+
+/* Changes that are not sent yet, and those that are not expected yet. */
+static uint8_t changes[2 * WIRE_PIECE_MAX];
+static size_t changes_bytes;
+static struct change expected_changes[16];
+static uint64_t expected_hashes[16];
+static unsigned int expected_count;
+
+/* 'w'rites text, writes 'n'oise, 'z'eroes or 't'rims. */
+static void change(char what, unsigned int disk, uint64_t offset,
+		   uint32_t length)
+{
+	static uint8_t data[CHANGE_DATA_MAX];
+	bool writes = what == 'w' || what == 'n';
+	struct change c = { .disk = disk,
+			    .kind = writes	  ? CHANGE_WRITE
+				    : what == 'z' ? CHANGE_ZERO
+						  : CHANGE_TRIM,
+			    .offset = offset,
+			    .length = length,
+			    .data = data };
+	uint64_t x = offset + disk + 1;
+	size_t n;
+
+	for (size_t i = 0; writes && i < length; i++) {
+		x = x * UINT64_C(6364136223846793005) + 1442695040888963407;
+		data[i] = (uint8_t)(what == 'n' ? x >> 56 : 'a' + i % 23);
+	}
+	n = change_put(&c, changes + changes_bytes,
+		       sizeof(changes) - changes_bytes);
+	if (!n)
+		die("too many changes");
+	changes_bytes += n;
+	expected_changes[expected_count] = c;
+	expected_hashes[expected_count++] = hash(data, writes ? length : 0);
+}
+
+/* What the decoder prints behind IMAGE_END and EPOCH_END. */
+static void expect_changes(void)
+{
+	for (unsigned int i = 0; i < expected_count; i++) {
+		const struct change *c = &expected_changes[i];
+
+		fprintf(expected,
+			"  change disk=%u kind=%u offset=%" PRIu64
+			" length=%u %016" PRIx64 "\n",
+			c->disk, c->kind, c->offset, c->length,
+			expected_hashes[i]);
+	}
+	expected_count = 0;
+}
+
+static ssize_t next_changes(void *arg, uint8_t *raw, size_t room)
+{
+	size_t n = changes_bytes;
+
+	(void)arg;
+	if (n > room)
+		die("too many changes");
+	memcpy(raw, changes, n);
+	changes_bytes = 0;
+	return (ssize_t)n;
+}
+
+static const struct epoch_changes changes_source = { next_changes, NULL };
+
+static void write_disk(struct body_encoder *e)
+{
+	struct frame_buf *b = frame_buf_new(WIRE_DISK, 0, WIRE_PAYLOAD_MAX);
+
+	if (!b)
+		die("no memory");
+	b->length = (uint32_t)piece_encode(e, changes, changes_bytes,
+					   frame_payload(b));
+	changes_bytes = 0;
+	write_frame(b);
+}
+
+static void write_blocks(enum wire_type type, unsigned int disk,
+			 unsigned int count)
+{
+	struct disk_blocks blocks = { .disk = disk,
+				      .count = count,
+				      .bits = { 5, 0 } };
+
+	blocks.bits[(count - 1) / 64] |= UINT64_C(1) << (count - 1) % 64;
+	write_frame(disk_blocks_encode(type, &blocks));
+}
+
+static void write_hashes(unsigned int disk, unsigned int count)
+{
+	struct disk_hashes h = { .disk = disk, .count = count };
+
+	for (unsigned int i = 0; i < count; i++)
+		checksum_wide(&i, sizeof(i), disks.seed, h.hash[i]);
+	write_frame(disk_hashes_encode(&h));
+}
+
+/* What the secondary says of them. */
+static void write_taken(void)
+{
+	const struct disks_taken taken = { 2, { true, false } };
+
+	write_blocks(WIRE_DISK_MARKS, 0, 70);
+	write_blocks(WIRE_DISK_MARKS, 0, 64);
+	write_frame(disks_taken_encode(&taken));
+	write_hashes(0, 3);
+	write_hashes(1, 3);
+}
+
+/* --- the image ------------------------------------------------------------ */
+
+/* The largest piece raw, and a small one compressed; disks in between. */
 static void write_image(void)
 {
 	AUTO_FREE uint8_t *image = malloc(WIRE_PIECE_MAX + 1000);
@@ -161,12 +286,21 @@ static void write_image(void)
 		die("no memory");
 	for (size_t i = 0; i < end.bytes; i++)
 		image[i] = (uint8_t)(i * i >> 7);
+	write_blocks(WIRE_DISK_ASK, 0, 70);
 	write_piece(raw, image, WIRE_PIECE_MAX);
+	change('n', 1, 3 * WIRE_DISK_BLOCK_BYTES, 512);
+	change('z', 0, 0, 80 * WIRE_DISK_BLOCK_BYTES);
+	write_disk(raw);
+	write_blocks(WIRE_DISK_ASK, 1, 4);
+	change('w', 0, 0, CHANGE_DATA_MAX);
+	change('w', 1, WIRE_DISK_BLOCK_BYTES, 1);
+	write_disk(zstd);
 	write_piece(zstd, image + WIRE_PIECE_MAX, 1000);
 	body_encoder_free(raw);
 	body_encoder_free(zstd);
 	end.checksum = hash(image, end.bytes);
 	write_frame(image_end_encode(&end));
+	expect_changes();
 }
 
 static void write_domain(void)
@@ -248,7 +382,7 @@ static void write_round(struct epoch_encoder *enc, const struct epoch *e)
 	};
 	uint64_t sent_bytes = 0;
 
-	if (epoch_encode(enc, e, &peer, &sink, &sent_bytes))
+	if (epoch_encode(enc, e, &peer, &changes_source, &sink, &sent_bytes))
 		die("cannot encode");
 }
 
@@ -269,6 +403,7 @@ static void expect_epoch(const struct epoch *e)
 		fprintf(expected,
 			"  record type=%#x length=%u %016" PRIx64 "\n", r.type,
 			r.length, hash(r.body, r.length));
+	expect_changes();
 }
 
 static void add_state(struct epoch *e)
@@ -306,6 +441,8 @@ static void write_first(struct epoch_encoder *enc, struct epoch *e)
 		guest_write(e, p, 2, 1);
 	guest_write(e, GUEST_PAGES - 1, 0, 1);
 	add_state(e);
+	change('w', 0, 4096, 4096);
+	change('t', 1, 0, 2 * WIRE_DISK_BLOCK_BYTES);
 	write_round(enc, e);
 	expect_epoch(e);
 }
@@ -319,6 +456,7 @@ static void write_rounds(struct epoch_encoder *enc, struct epoch *e)
 		guest_write(e, p, (int)(p % 3), 2);
 	for (uint64_t p = 5; p < 9; p++)
 		guest_change(e, p, 512);
+	change('n', 0, 512, 1000);
 	write_round(enc, e);
 	write_empty(WIRE_HEARTBEAT);
 	round_begin(e, 2, true);
@@ -331,6 +469,8 @@ static void write_rounds(struct epoch_encoder *enc, struct epoch *e)
 	round_begin(e, 2, false);
 	guest_write(e, 1, 1, 4);
 	guest_change(e, 5, 1024);
+	change('w', 0, 512, 500);
+	change('z', 0, 1024, 1);
 	add_record(e, WIRE_RECORD_HVM_CONTEXT, "cpu", 3);
 	write_round(enc, e);
 	expect_epoch(e);
@@ -399,6 +539,7 @@ int main(int argc, char **argv)
 		write_hello(WIRE_ROLE_PRIMARY, "alpha.example");
 		write_empty(OPTIONAL_TYPE);
 		write_domain();
+		write_frame(disks_encode(&disks));
 		write_image();
 		write_epochs();
 		write_bytes(OPTIONAL_TYPE, (const uint8_t *)"new", 3);
@@ -406,6 +547,7 @@ int main(int argc, char **argv)
 	} else {
 		write_hello(WIRE_ROLE_SECONDARY, "");
 		write_empty(WIRE_HEARTBEAT);
+		write_taken();
 		write_frame(ack_encode(0, 0));
 		write_frame(ack_encode(1, 0));
 		write_frame(ack_encode(2, 1));

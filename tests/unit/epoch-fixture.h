@@ -28,6 +28,7 @@ struct bench {
 	struct epoch_peer peer;
 	struct history *history; /* the other side's, of this connection */
 	struct frame_sink sink;
+	const struct epoch_changes *changes;
 	struct frame_buf *frames[FRAMES_MAX];
 	size_t count;
 	size_t refuse_at; /* the call of get that finds no buffer */
@@ -156,8 +157,8 @@ static inline void capture_state(struct bench *b, uint32_t length)
 
 static inline int encode(struct bench *b)
 {
-	return epoch_encode(b->encoder, b->epoch, &b->peer, &b->sink,
-			    &b->sent_bytes);
+	return epoch_encode(b->encoder, b->epoch, &b->peer, b->changes,
+			    &b->sink, &b->sent_bytes);
 }
 
 static inline int receive_page(void *arg, const struct page_item *item)
@@ -183,6 +184,8 @@ static inline int deliver(struct store *s, struct frame_buf *b)
 		return 0;
 	case WIRE_PAGES:
 		return store_pages(s, f.payload, f.length, &why);
+	case WIRE_DISK:
+		return store_disk(s, f.payload, f.length, &why);
 	case WIRE_STATE:
 		return store_state(s, f.payload, f.length, &why);
 	default:
@@ -230,6 +233,9 @@ static inline void expect_types(struct bench *b, const char *letters)
 			break;
 		case WIRE_PAGES:
 			got[i] = 'P';
+			break;
+		case WIRE_DISK:
+			got[i] = 'D';
 			break;
 		case WIRE_STATE:
 			got[i] = 'S';

@@ -155,8 +155,8 @@ static inline void encode(struct rig *r, uint64_t number, size_t pages)
 	}
 	assert_non_null(record_put(&c, WIRE_RECORD_HVM_CONTEXT, 64));
 	e->state_bytes = (size_t)(c.at - e->state);
-	assert_int_equal(epoch_encode(r->encoder, e, &r->peer, &sink, &sent),
-			 0);
+	assert_int_equal(
+		epoch_encode(r->encoder, e, &r->peer, NULL, &sink, &sent), 0);
 }
 
 static inline void put(struct rig *r, const struct frame_buf *b)

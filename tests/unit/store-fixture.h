@@ -184,6 +184,12 @@ static inline int feed_state(struct bench *b, const void *bytes, size_t len)
 	return store_state(b->store, bytes, len, &b->why);
 }
 
+static inline int feed_disk(struct bench *b, const void *bytes, size_t len)
+{
+	count(b, bytes, len);
+	return store_disk(b->store, bytes, len, &b->why);
+}
+
 static inline int finish(struct bench *b)
 {
 	b->end.checksum = checksum_value(b->checksum);

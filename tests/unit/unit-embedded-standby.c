@@ -171,7 +171,7 @@ static void encode(struct pipe *p, const struct epoch *e)
 					 behind, p };
 	uint64_t sent = 0;
 
-	assert_ok(epoch_encode(p->encoder, e, &p->peer, &sink, &sent));
+	assert_ok(epoch_encode(p->encoder, e, &p->peer, NULL, &sink, &sent));
 }
 
 /*

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "stream/pieces.h"
 #include "tests/unit/epoch-fixture.h"
 
 static void an_arena_is_touched(void **state)
@@ -283,6 +284,158 @@ static void after_an_error_nothing_more_is_encoded(void **state)
 	expect_types(b, "BPE");
 }
 
+/* Some changes of disks, in pieces of these lengths; behind them `end`. */
+struct changes {
+	const size_t *lengths;
+	size_t at;
+	ssize_t end;
+	char kind; /* t(ext) or n(oise) */
+};
+
+static void fill_change(char kind, uint8_t *raw, size_t length)
+{
+	memset(raw, 't', length);
+	if (kind == 'n')
+		fill_noise(raw, length, length);
+}
+
+static ssize_t next_changes(void *arg, uint8_t *raw, size_t room)
+{
+	struct changes *c = arg;
+	size_t length = c->lengths[c->at];
+
+	assert_int_equal(room, WIRE_PIECE_MAX);
+	if (!length)
+		return c->end;
+	c->at++;
+	fill_change(c->kind, raw, length);
+	return (ssize_t)length;
+}
+
+/* The DISK frames of `b` are those pieces, in this encoding. */
+static void expect_changes(struct bench *b, const struct changes *c,
+			   uint32_t encoding)
+{
+	AUTO_FREE uint8_t *got = malloc(WIRE_PIECE_MAX);
+	AUTO_FREE uint8_t *expected = malloc(WIRE_PIECE_MAX);
+	struct body_decoder *d = body_decoder_new();
+	size_t n = 0;
+
+	assert_non_null(d);
+	for (size_t i = 0; i < b->count; i++) {
+		struct frame f = frame_of(b->frames[i]);
+
+		if (f.type != WIRE_DISK)
+			continue;
+		fill_change(c->kind, expected, c->lengths[n]);
+		assert_int_equal(piece_decode(d, f.payload, f.length, got),
+				 c->lengths[n]);
+		assert_memory_equal(got, expected, c->lengths[n]);
+		assert_int_equal(f.payload[4], encoding);
+		n++;
+	}
+	assert_int_equal(c->lengths[n], 0);
+	body_decoder_free(d);
+}
+
+static void changes_of_disks_follow_the_pages(void **state)
+{
+	static const size_t lengths[] = { WIRE_PIECE_MAX, 1000, 0 };
+	static const struct {
+		char kind;
+		bool behind;
+		uint32_t encoding;
+	} cases[] = {
+		{ 't', true, WIRE_ENCODING_ZSTD },
+		{ 'n', true, WIRE_ENCODING_RAW },
+		{ 't', false, WIRE_ENCODING_RAW },
+	};
+	struct bench *b = *state;
+
+	for (uint64_t i = 0; i < 3; i++) {
+		struct changes c = { lengths, 0, 0, cases[i].kind };
+		const struct epoch_changes source = { next_changes, &c };
+		uint64_t before = b->sent_bytes, bytes = 0;
+
+		b->changes = &source;
+		b->behind = cases[i].behind;
+		round_begin(b, i + 1, false);
+		capture(b, 3, 'n', i);
+		capture_state(b, 1000);
+		assert_int_equal(encode(b), 0);
+		expect_types(b, "BPDDSE");
+		expect_changes(b, &c, cases[i].encoding);
+		for (size_t n = 0; n < b->count; n++)
+			bytes += b->frames[n]->length;
+		assert_int_equal(b->sent_bytes - before, bytes);
+		expect_same_memory(b);
+		drop_frames(b);
+	}
+}
+
+static void each_round_has_its_changes(void **state)
+{
+	static const size_t lengths[] = { 1000, 0, 2000, 3000, 0, 0 };
+	struct changes c = { lengths, 0, 0, 't' };
+	const struct epoch_changes source = { next_changes, &c };
+	struct bench *b = *state;
+
+	b->changes = &source;
+	for (uint64_t i = 0; i < 3; i++) {
+		round_begin(b, 1, i < 2);
+		capture(b, i, 't', i);
+		assert_int_equal(encode(b), 0);
+		c.at++;
+	}
+	expect_types(b, "BPDPDDPE");
+	expect_same_memory(b);
+}
+
+static void a_lost_change_is_noticed(void **state)
+{
+	static const size_t lengths[] = { 1000, 1000, 0 };
+	struct changes c = { lengths, 0, 0, 't' };
+	const struct epoch_changes source = { next_changes, &c };
+	struct bench *b = *state;
+
+	b->changes = &source;
+	round_begin(b, 1, false);
+	assert_int_equal(encode(b), 0);
+	expect_types(b, "BDDE");
+	expect_same_memory(b);
+	for (size_t lost = 1; lost < 3; lost++) {
+		struct store *s = transfer(b, lost);
+
+		assert_false(store_complete(s));
+		store_free(s);
+	}
+}
+
+static void changes_that_fail_end_the_connection(void **state)
+{
+	static const size_t lengths[] = { 1000, 0 };
+	struct changes c = { lengths, 0, -ESTALE, 't' };
+	const struct epoch_changes source = { next_changes, &c };
+	struct bench *b = *state;
+
+	b->changes = &source;
+	round_begin(b, 1, false);
+	capture(b, 3, 't', 1);
+	assert_int_equal(encode(b), -ESTALE);
+	expect_types(b, "BPD");
+	assert_int_equal(encode(b), -ECANCELED);
+	expect_types(b, "BPD");
+	drop_frames(b);
+
+	/* Without a buffer for them, too. */
+	reconnect(b);
+	c.at = b->gets = 0;
+	c.end = 0;
+	b->refuse_at = 2;
+	assert_int_equal(encode(b), -ECANCELED);
+	expect_types(b, "BP");
+}
+
 #ifdef ENABLE_FAULTS
 static void any_error_ends_the_connection(void **state)
 {
@@ -356,6 +509,10 @@ int main(void)
 		FRESH(any_lost_frame_leaves_the_store_incomplete),
 		FRESH(without_a_buffer_encoding_ends),
 		FRESH(after_an_error_nothing_more_is_encoded),
+		FRESH(changes_of_disks_follow_the_pages),
+		FRESH(each_round_has_its_changes),
+		FRESH(a_lost_change_is_noticed),
+		FRESH(changes_that_fail_end_the_connection),
 #ifdef ENABLE_FAULTS
 		FRESH(any_error_ends_the_connection),
 		FRESH(a_fault_strikes_behind_an_only_frame),

@@ -26,7 +26,7 @@ enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 static bool in_epoch(uint16_t type)
 {
 	return (type >= WIRE_EPOCH_BEGIN && type <= WIRE_ACK) ||
-	       type & WIRE_OPTIONAL;
+	       type == WIRE_DISK || type & WIRE_OPTIONAL;
 }
 
 /* Encodes a header and decodes it, expecting `sequence`. */
@@ -178,6 +178,21 @@ static void a_frame_outside_epochs_has_epoch_0(void **state)
 	}
 }
 
+/* Of an epoch, or of the synchronisation before the first one. */
+static void a_disk_frame_may_have_epoch_0(void **state)
+{
+	struct frame_buf *b = frame_buf_new(WIRE_DISK, 0, 0);
+	const char *why;
+	struct frame f;
+
+	(void)state;
+	assert_non_null(b);
+	frame_header_encode(b, 0);
+	assert_int_equal(frame_header_decode(b->bytes, 0, &f, &why), 0);
+	assert_int_equal(f.epoch, 0);
+	b->release(b);
+}
+
 static void a_buffer_has_the_room_asked_for(void **state)
 {
 	const uint32_t sizes[] = { 0, 1, WIRE_PAYLOAD_MAX - 1,
@@ -218,6 +233,7 @@ int main(void)
 		cmocka_unit_test(a_gap_or_repetition_is_refused),
 		cmocka_unit_test(every_reserved_bit_is_refused),
 		cmocka_unit_test(a_frame_outside_epochs_has_epoch_0),
+		cmocka_unit_test(a_disk_frame_may_have_epoch_0),
 		cmocka_unit_test(a_buffer_has_the_room_asked_for),
 		cmocka_unit_test(types_have_names),
 	};

@@ -442,6 +442,62 @@ static void state_counts_too(void **state)
 	assert_non_null(strstr(b->why, "--memory-limit"));
 }
 
+static void disks_count_and_take_no_memory(void **state)
+{
+	static uint8_t payload[WIRE_PAYLOAD_MAX];
+	struct bench *b = *state;
+	size_t held;
+
+	begin(b, 1);
+	assert_int_equal(feed_page(b, 5, 1), 0);
+	held = store_memory_bytes(b->store);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(feed_disk(b, payload, sizeof(payload)), 0);
+	/* Between them there may be more pages. */
+	assert_int_equal(feed_page(b, 6, 2), 0);
+	assert_int_equal(feed_disk(b, "piece", 5), 0);
+	assert_int_equal(store_memory_bytes(b->store), held);
+	assert_int_equal(finish(b), 0);
+	assert_true(store_complete(b->store));
+	assert_int_equal(store_page_count(b->store), 2);
+	expect_page(b, 5, 1);
+	expect_page(b, 6, 2);
+}
+
+static void a_missing_or_changed_disk_frame_is_noticed(void **state)
+{
+	struct bench *b = *state;
+
+	begin(b, 1);
+	count(b, "piece", 5);
+	assert_int_equal(finish(b), -EBADMSG);
+	begin(b, 2);
+	count(b, "piece", 5);
+	assert_int_equal(
+		store_disk(b->store, (const uint8_t *)"peace", 5, &b->why), 0);
+	assert_int_equal(finish(b), -EBADMSG);
+	assert_false(store_complete(b->store));
+}
+
+static void disks_come_between_begin_and_the_state(void **state)
+{
+	struct bench *b = *state;
+	uint8_t records[64];
+
+	assert_int_equal(feed_disk(b, "piece", 5), -EPROTO);
+	begin(b, 1);
+	feed_state(b, records,
+		   put_records(records, sizeof(records), 0x80000C7F, 0));
+	assert_int_equal(feed_disk(b, "piece", 5), -EPROTO);
+	assert_non_null(strstr(b->why, "DISK"));
+	assert_int_not_equal(finish(b), 0);
+	begin(b, 2);
+	assert_int_equal(feed_disk(b, "piece", 5), 0);
+	assert_int_equal(finish(b), 0);
+	assert_int_equal(feed_disk(b, "piece", 5), -EPROTO);
+	assert_false(store_complete(b->store));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -465,6 +521,9 @@ int main(void)
 		FRESH(unknown_mandatory_records_are_refused),
 		FRESH(nothing_comes_before_begin_or_after_the_end),
 		FRESH(pages_do_not_follow_state),
+		FRESH(disks_count_and_take_no_memory),
+		FRESH(a_missing_or_changed_disk_frame_is_noticed),
+		FRESH(disks_come_between_begin_and_the_state),
 		FRESH(an_error_lasts_until_the_next_epoch),
 	};
 

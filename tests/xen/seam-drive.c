@@ -294,7 +294,8 @@ static int apply(struct drive *d)
 	const struct frame_sink sink = { sink_get, sink_put, sink_unget,
 					 sink_behind, d };
 	uint64_t bytes = 0;
-	int rc = epoch_encode(d->encoder, d->epoch, &d->peer, &sink, &bytes);
+	int rc = epoch_encode(d->encoder, d->epoch, &d->peer, NULL, &sink,
+			      &bytes);
 
 	if (rc < 0)
 		return fail("encode", rc, NULL);
