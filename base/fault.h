@@ -29,6 +29,8 @@
 #define FAULT_IO 1
 /* Those that only a Xen domain passes. */
 #define FAULT_XEN 2
+/* Those that only a guest with a replicated disk passes. */
+#define FAULT_DISK 4
 
 /* name, text, the side that passes it, flags, what is true there */
 #define FAULT_POINTS(X)                                                        \
@@ -74,6 +76,14 @@
 	  "the standby is about to run")                                       \
 	X(AFTER_ACTIVATE, "after-activate", "secondary", 0,                    \
 	  "it runs; nothing is announced yet")                                 \
+	X(DISK_MID_JOURNAL, "disk-mid-journal", "secondary", FAULT_DISK,       \
+	  "half of an epoch's changes are in the journal")                     \
+	X(DISK_MID_APPLY, "disk-mid-apply", "secondary", FAULT_DISK,           \
+	  "some of a committed epoch's changes are on the disk")               \
+	X(DISK_BEFORE_PROMOTE, "disk-before-promote", "secondary", FAULT_DISK, \
+	  "the disks are as of the last epoch, not yet its guest's")           \
+	X(DISK_BEFORE_DROP, "disk-before-drop", "secondary", FAULT_DISK,       \
+	  "what was applied is stable, and still in the journal")              \
 	X(MEMORY, "memory", "both", 0, "memory is taken")                      \
 	X(READ, "read", "both", FAULT_IO, "the event loop receives")           \
 	X(WRITE, "write", "both", FAULT_IO, "the event loop sends")            \

@@ -62,7 +62,10 @@ static void fault_point(void *arg, const char *name, const char *side,
 
 	snprintf(label, sizeof(label), "fault %s", name);
 	snprintf(value, sizeof(value), "%s%s: %s", side,
-		 flags & FAULT_XEN ? ", Xen" : "", what);
+		 flags & FAULT_XEN    ? ", Xen"
+		 : flags & FAULT_DISK ? ", disk"
+				      : "",
+		 what);
 	fact(arg, label, value, true);
 }
 

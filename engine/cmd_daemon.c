@@ -14,6 +14,7 @@
 #include "engine/env.h"
 #include "engine/output.h"
 #include "engine/primary_daemon.h"
+#include "engine/primary_disks.h"
 #include "engine/secondary_daemon.h"
 #include "net/drill.h"
 #include "resume/guest.h"
@@ -52,13 +53,14 @@ int command_secondary(const struct settings *set, int argc, char **argv)
 }
 
 /* The operator knows what nobody else does: no standby will take over. */
-static int let_go(const struct guest_kind *kind, const char *name,
-		  const char *run_dir, struct guest_error *why)
+static int let_go(const struct settings *set, const struct guest_kind *kind,
+		  const char *name, struct guest_error *why)
 {
 	const struct guest_manner manner = { .never = true };
 	struct guest_source *s;
+	struct primary_disks disks;
 	struct output o;
-	int err = kind->source->open(name, run_dir, &manner, &s, why);
+	int err = kind->source->open(name, set->run_dir, &manner, &s, why);
 
 	if (err)
 		return err;
@@ -66,6 +68,9 @@ static int let_go(const struct guest_kind *kind, const char *name,
 	if (!err)
 		output_order(&o, GUEST_GATE_OPEN, 0);
 	output_close(&o);
+	primary_disks_init(&disks, set->disk_dir, set->run_dir, 0);
+	primary_disks_find(&disks, kind->source, s);
+	primary_disks_alone(&disks);
 	kind->source->close(s);
 	return err;
 }
@@ -89,7 +94,7 @@ int command_release(const struct settings *set, int argc, char **argv)
 		       : kind->source->rescue(name, set->run_dir,
 					      RELEASE_PATIENCE_US);
 	if (!err && set->alone)
-		err = let_go(kind, name, set->run_dir, &why);
+		err = let_go(set, kind, name, &why);
 	if (lock >= 0)
 		close(lock);
 	if (err == -EBUSY && !why.text[0])

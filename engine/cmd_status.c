@@ -51,6 +51,43 @@ static void line(const char *name, const char *value)
 	printf("  %-18s %s\n", name, value);
 }
 
+static void print_disks(const json_t *disks)
+{
+	char v[200], a[16], b[16];
+	const json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(disks, "list"), i, disk)
+	{
+		snprintf(v, sizeof(v), "%s: %s, %s marked, %s to be sent",
+			 text(disk, "name"), text(disk, "state"),
+			 size(number(disk, NULL, "marked"), a),
+			 size(number(disk, NULL, "waiting"), b));
+		line("disk", v);
+	}
+	if (!number(disks, NULL, "compare"))
+		return;
+	snprintf(v, sizeof(v), "%s of %s compared",
+		 size(number(disks, NULL, "compared"), a),
+		 size(number(disks, NULL, "compare"), b));
+	line("disks", v);
+}
+
+static void print_replica(const json_t *disks)
+{
+	char v[200], a[16];
+
+	if (!json_is_object(disks))
+		return;
+	snprintf(v, sizeof(v), "%lld, %s, %s in the journal%s%s",
+		 number(disks, NULL, "disks"),
+		 json_is_true(json_object_get(disks, "whole")) ? "whole"
+							       : "not whole",
+		 size(number(disks, NULL, "journal"), a),
+		 text(disks, "error")[0] ? ": " : "", text(disks, "error"));
+	line("disks", v);
+}
+
 static void print_primary(const json_t *s)
 {
 	char v[160], a[16], b[16];
@@ -86,6 +123,7 @@ static void print_primary(const json_t *s)
 		 number(s, NULL, "losses"));
 	line("protection", v);
 	line("output", text(s, "output"));
+	print_disks(json_object_get(s, "disks"));
 }
 
 static void print_secondary(const json_t *s)
@@ -103,6 +141,7 @@ static void print_secondary(const json_t *s)
 		 (double)number(s, NULL, "since_alive_us") / 1e3,
 		 (double)number(s, NULL, "since_commit_us") / 1e3);
 	line("primary heard", v);
+	print_replica(json_object_get(s, "disks"));
 }
 
 static void print_one(const json_t *s)

@@ -21,6 +21,7 @@ command_fn command_check;
 command_fn command_certs;
 command_fn command_release;
 command_fn command_guest;
+command_fn command_disk;
 command_fn command_bench;
 
 /* Says that so many colod are here that say nothing. */

@@ -40,6 +40,7 @@ struct intake {
 	unsigned int free_count;
 
 	/* The thread's own. */
+	struct intake_disks *disks;
 	struct history *history; /* NULL: no deltas */
 	struct store *filling;
 	int failed;
@@ -52,6 +53,8 @@ struct item {
 	int err;
 	const char *why;
 	struct store *done; /* a complete epoch */
+	struct frame_buf *answer;
+	bool imaged;
 	uint8_t payload[];
 };
 
@@ -89,10 +92,18 @@ static int end(struct intake *in, struct item *it)
 
 	if (!err)
 		err = store_end(in->filling, &e, &it->why);
+	if (!err)
+		err = intake_disks_stored(in->disks, it->frame.epoch, &it->why);
 	if (err)
 		return err;
 	it->done = TAKE_PTR(in->filling);
 	return 0;
+}
+
+static bool is_of_disks(const struct frame *f)
+{
+	return f->type == WIRE_DISKS || f->type == WIRE_DISK_ASK ||
+	       f->type == WIRE_DISK;
 }
 
 static int decode(struct intake *in, struct item *it)
@@ -102,6 +113,12 @@ static int decode(struct intake *in, struct item *it)
 
 	if (f->type == WIRE_EPOCH_BEGIN)
 		return begin(in, it);
+	if (f->type == WIRE_IMAGE_END) {
+		it->imaged = true;
+		return intake_disks_imaged(in->disks, &it->why);
+	}
+	if (is_of_disks(f) && !f->epoch)
+		return intake_disks_frame(in->disks, f, &it->answer, &it->why);
 	if (!in->filling || store_number(in->filling) != f->epoch) {
 		it->why = "a frame outside its epoch";
 		return -EPROTO;
@@ -113,6 +130,11 @@ static int decode(struct intake *in, struct item *it)
 			return err;
 		return store_pages(in->filling, f->payload, f->length,
 				   &it->why);
+	case WIRE_DISK:
+		err = store_disk(in->filling, f->payload, f->length, &it->why);
+		if (err)
+			return err;
+		return intake_disks_frame(in->disks, f, &it->answer, &it->why);
 	case WIRE_STATE:
 		return store_state(in->filling, f->payload, f->length,
 				   &it->why);
@@ -147,6 +169,16 @@ static void set_paused(struct intake *in, bool paused)
 	in->events->pause(in->arg, paused);
 }
 
+static void give_back(struct frame_buf *frames)
+{
+	struct frame_buf *next;
+
+	for (; frames; frames = next) {
+		next = frames->next;
+		frames->release(frames);
+	}
+}
+
 static void item_done(void *arg)
 {
 	struct item *it = arg;
@@ -156,12 +188,17 @@ static void item_done(void *arg)
 	if (in->stopped) {
 		if (it->done)
 			intake_release(in, it->done);
+		give_back(it->answer);
 	} else {
 		if (in->paused)
 			in->events->moving(in->arg);
 		if (in->queued < in->queue_bytes / QUEUE_RESUME_PART)
 			set_paused(in, false);
-		if (it->done || (it->err && it->err != -ECANCELED))
+		if (it->answer)
+			in->events->answer(in->arg, it->answer);
+		if (it->imaged && it->err != -ECANCELED)
+			in->events->imaged(in->arg, it->err, it->why);
+		else if (it->done || (it->err && it->err != -ECANCELED))
 			in->events->stored(in->arg, it->err,
 					   it->why ? it->why
 						   : strerror(-it->err),
@@ -195,6 +232,11 @@ void intake_release(struct intake *in, struct store *s)
 	pthread_cond_signal(&in->released);
 }
 
+struct intake_disks *intake_disks(struct intake *in)
+{
+	return in->disks;
+}
+
 uint64_t intake_bytes(const struct intake *in)
 {
 	return in->bytes;
@@ -215,6 +257,7 @@ static void intake_free(void *arg)
 	while (in->free_count)
 		store_free(in->free_stores[--in->free_count]);
 	history_free(in->history);
+	intake_disks_free(in->disks);
 	pthread_cond_destroy(&in->released);
 	pthread_mutex_destroy(&in->lock);
 	free(in);
@@ -257,6 +300,10 @@ int intake_open(struct loop *loop, const struct intake_config *cfg,
 	in->queue_bytes = queue_bytes(cfg);
 	pthread_mutex_init(&in->lock, NULL);
 	pthread_cond_init(&in->released, NULL);
+	err = intake_disks_new(&cfg->disks, &in->disks);
+	if (err)
+		goto fail;
+	err = -ENOMEM;
 	if (cfg->deltas) {
 		in->history = history_new(cfg->max_gfn);
 		if (!in->history)

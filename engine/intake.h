@@ -4,10 +4,12 @@
  * thread of its own so that decoding never keeps a heartbeat waiting.
  *
  * The happy path:
- *   - intake_put() queues a copy of EPOCH_BEGIN, PAGES, STATE, EPOCH_END;
+ *   - intake_put() queues a copy of EPOCH_BEGIN, PAGES, DISK, STATE, EPOCH_END;
  *   - the thread decodes them into a store, and on the event loop `stored`
  *     hands over the verified epoch;
  *   - its taker gives the store back by intake_release(), from any thread.
+ * In front of the epochs it takes what the frames of a synchronisation say of
+ * the domain's disks: DISKS, DISK_ASK, DISK, and the IMAGE_END behind them.
  * Two stores: one is filled while the other is applied.  Where both are in
  * use, or frames come faster than they are decoded, `pause` asks to stop
  * reading from the link: that is the bound on memory.
@@ -21,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/intake_disks.h"
 #include "net/loop.h"
 #include "stream/frame.h"
 #include "stream/store.h"
@@ -34,6 +37,10 @@ struct intake_events {
 	void (*pause)(void *arg, bool paused);
 	/* Frames were taken from a paused queue: the peer is not silent. */
 	void (*moving)(void *arg);
+	/* Frames for the primary, a list by `next`, which are the taker's. */
+	void (*answer)(void *arg, struct frame_buf *frames);
+	/* An IMAGE_END was put, and the disks are as of the image. */
+	void (*imaged)(void *arg, int err, const char *why);
 };
 
 struct intake_config {
@@ -45,6 +52,7 @@ struct intake_config {
 	 * Three eighths each, and a quarter.
 	 */
 	uint64_t memory_bytes;
+	struct intake_disks_config disks;
 };
 
 int intake_open(struct loop *loop, const struct intake_config *cfg,
@@ -53,6 +61,8 @@ int intake_open(struct loop *loop, const struct intake_config *cfg,
 /* -ENOMEM, or 0. */
 int intake_put(struct intake *in, const struct frame *f);
 void intake_release(struct intake *in, struct store *s);
+/* What the frames say of the domain's replicated disks. */
+struct intake_disks *intake_disks(struct intake *in);
 /* Bytes of payload taken so far. */
 uint64_t intake_bytes(const struct intake *in);
 

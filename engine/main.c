@@ -32,6 +32,8 @@ static const struct command {
 	  "undo what a colod that was killed left behind" },
 	{ "guest", ON_GUEST, command_guest, 1, 16, "VERB [WORDS]",
 	  "run, list and order embedded guests" },
+	{ "disk", ON_DISK, command_disk, 1, 3, "VERB [WORDS]",
+	  "make, serve, list and settle replicated disks" },
 	{ "check", ON_CHECK, command_check, 0, 1, "[DOMAIN]",
 	  "print what this host offers, or how a guest can be protected" },
 	{ "bench", ON_BENCH, command_bench, 0, 0, "",

@@ -21,6 +21,7 @@ enum {
 	ON_RELEASE = 64,
 	ON_GUEST = 256,
 	ON_BENCH = 128,
+	ON_DISK = 512,
 	ON_DAEMON = ON_PRIMARY | ON_SECONDARY,
 };
 
@@ -58,6 +59,10 @@ struct settings {
 	uint64_t shadow_mib;
 	uint64_t memory_limit_mib; /* 0: none */
 	uint64_t retry_ms;
+	char *disk_dir;
+	uint64_t disk_ring_mib;
+	uint64_t disk_journal_mib;
+	bool no_device;
 	uint64_t ack_timeout_ms;
 	char *drill;
 	char *run_dir;

@@ -17,9 +17,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/primary_daemon_impl.h"
+
+enum { RINGS_US = 20 * 1000 };
 
 /* --- the link ----------------------------------------------------------- */
 
@@ -63,6 +66,14 @@ static void on_frame(void *arg, struct link *l, const struct frame *f)
 		e.type = EVENT_BYE;
 		e.bye = &bye;
 		break;
+	case WIRE_DISKS_TAKEN:
+	case WIRE_DISK_MARKS:
+	case WIRE_DISK_HASHES:
+		err = primary_disks_frame(&pd->disks, f, &why);
+		if (err)
+			break;
+		primary_daemon_disks_moved(pd);
+		return;
 	case WIRE_HEARTBEAT:
 		return;
 	default:
@@ -110,6 +121,7 @@ static void on_down(void *arg, struct link *l, int err, const char *why)
 	pd->link_ready = pd->link_closing = false;
 	pd->generation++;
 	frame_pool_cancel(pd->pool, true);
+	primary_disks_stop(&pd->disks);
 	primary_daemon_image_dropped(pd, why);
 	primary_event(&pd->machine, &e);
 }
@@ -188,6 +200,40 @@ static void env_disconnect(void *arg, const struct bye *bye)
 	daemon_disconnect(pd->link, pd->link_ready ? bye : NULL);
 	pd->link_ready = false;
 	frame_pool_cancel(pd->pool, true);
+	primary_disks_stop(&pd->disks);
+}
+
+static void note_run(void *arg)
+{
+	struct primary_daemon *pd = arg;
+
+	if (atomic_exchange(&pd->note_synced, false))
+		primary_disks_synced(&pd->disks);
+	if (atomic_exchange(&pd->note_alone, false))
+		primary_disks_alone(&pd->disks);
+}
+
+static void note_done(void *arg)
+{
+	struct primary_daemon *pd = arg;
+
+	pd->disks_noting = pd->encoder && (pd->note_synced || pd->note_alone);
+	if (pd->disks_noting)
+		worker_post(pd->encoder, &pd->disks_note, note_run, note_done,
+			    pd);
+}
+
+/*
+ * In front of all that is encoded from now on, so an epoch that is acknowledged
+ * comes after the image.
+ */
+static void note(struct primary_daemon *pd, atomic_bool *what)
+{
+	atomic_store(what, true);
+	if (pd->disks_noting || !pd->encoder)
+		return;
+	pd->disks_noting = true;
+	worker_post(pd->encoder, &pd->disks_note, note_run, note_done, pd);
 }
 
 static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
@@ -195,6 +241,12 @@ static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
 	struct primary_daemon *pd = arg;
 
 	output_order(&pd->output, order, epoch);
+	if (order == GUEST_GATE_RELEASE && epoch)
+		primary_disks_acked(&pd->disks, epoch);
+	else if (order == GUEST_GATE_RELEASE)
+		note(pd, &pd->note_synced);
+	else if (order == GUEST_GATE_OPEN)
+		note(pd, &pd->note_alone);
 }
 
 static void env_epoch_over(void *arg, uint64_t epoch, enum env_epoch_end end,
@@ -222,9 +274,10 @@ static void env_cancel(void *arg, enum env_job job)
 {
 	struct primary_daemon *pd = arg;
 
-	if (job == ENV_JOB_SYNC)
+	if (job == ENV_JOB_SYNC) {
+		primary_disks_stop(&pd->disks);
 		pd->ops->cancel(pd->source);
-	else if (job == ENV_JOB_FENCE)
+	} else if (job == ENV_JOB_FENCE)
 		daemon_fence_cancel(&pd->d);
 	else if (job == ENV_JOB_AFTER_SHUTDOWN)
 		pd->boot_cancelled = true;
@@ -237,6 +290,7 @@ static void env_finish(void *arg, int exit_status)
 	primary_daemon_unwatch_addresses(pd);
 	interface_watch_close(pd->interfaces);
 	pd->interfaces = NULL;
+	loop_timer_stop(pd->d.loop, &pd->rings);
 	daemon_finish(&pd->d, exit_status);
 }
 
@@ -341,6 +395,30 @@ static int watch_interfaces(struct primary_daemon *pd)
 	return err;
 }
 
+/* --- disks that are written to faster than checkpoints come -------------- */
+
+static void look_at_rings(void *arg)
+{
+	static const struct event due = {
+		.type = EVENT_TIMER,
+		.timer = ENV_TIMER_EPOCH,
+	};
+	struct primary_daemon *pd = arg;
+
+	if (pd->machine.state == PRIMARY_PROTECTED &&
+	    primary_disks_filling(&pd->disks))
+		primary_event(&pd->machine, &due);
+	loop_timer_start(pd->d.loop, &pd->rings, clock_now_us() + RINGS_US);
+}
+
+static void watch_rings(struct primary_daemon *pd)
+{
+	pd->rings.fn = look_at_rings;
+	pd->rings.arg = pd;
+	if (pd->disks.known_count)
+		look_at_rings(pd);
+}
+
 /* --- start and end ------------------------------------------------------ */
 
 static int open_output(struct primary_daemon *pd)
@@ -437,7 +515,8 @@ static void machine_init(struct primary_daemon *pd, const char *peer)
 		.retry_us = set->retry_ms * 1000,
 		.wire_us = wire_us(set),
 		.ack_timeout_us = set->ack_timeout_ms * 1000,
-		.gate = output_gated(&pd->output),
+		/* A disk too must not have two writers. */
+		.gate = output_gated(&pd->output) || pd->disks.known_count,
 		.gate_held = output_found_held(&pd->output),
 	};
 
@@ -476,6 +555,7 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 		err = primary_daemon_memory(pd);
 	if (err)
 		return err;
+	primary_disks_find(&pd->disks, pd->ops, pd->source);
 	frame_pool_watch(pd->pool, frame_taken, pd);
 	pd->d.event = event;
 	pd->d.status = primary_daemon_status;
@@ -494,6 +574,7 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	if (err)
 		return err;
 	primary_daemon_watch_addresses(pd);
+	watch_rings(pd);
 	primary_event(&pd->machine, &start_event);
 	return 0;
 }
@@ -505,7 +586,10 @@ static void close_all(struct primary_daemon *pd)
 		frame_pool_cancel(pd->pool, true);
 	image_sender_close(pd->image);
 	pd->image = NULL;
-	worker_stop(pd->encoder);
+	worker_stop(TAKE_PTR(pd->encoder));
+	primary_disks_stop(&pd->disks);
+	worker_stop(TAKE_PTR(pd->d.guest));
+	primary_daemon_close_disks(pd);
 	daemon_fini(&pd->d);
 	output_close(&pd->output);
 	if (pd->source && !pd->machine.was_protected && pd->ops->give_up)
@@ -532,6 +616,8 @@ int primary_daemon(const struct settings *set, const char *domain,
 	if (!pd)
 		return status;
 	pd->lock_fd = -1;
+	primary_disks_init(&pd->disks, set->disk_dir, set->run_dir,
+			   set->disk_ring_mib << 20);
 	if (!start(pd, set, domain, peer))
 		status = daemon_run(&pd->d);
 	close_all(pd);

@@ -10,8 +10,10 @@
 #include "engine/epoch_log.h"
 #include "engine/frame_pool.h"
 #include "engine/image.h"
+#include "engine/outbox.h"
 #include "engine/output.h"
 #include "engine/primary.h"
+#include "engine/primary_disks.h"
 #include "engine/progress.h"
 #include "net/interfaces.h"
 #include "net/announce.h"
@@ -28,6 +30,7 @@ enum primary_policy {
 /* From the guest's thread to the loop: the image begins. */
 struct image_start {
 	struct frame_buf *domain;
+	struct frame_buf *disks; /* NULL: none is replicated */
 	int fd;
 	unsigned int generation;
 	struct loop_call call;
@@ -38,6 +41,7 @@ struct capture {
 	struct epoch_manner manner;
 	struct epoch *arena;
 	struct epoch_id id;
+	struct disk_limits disks; /* what belongs to it */
 	uint64_t resumed_us;
 	enum guest_ask asked;
 };
@@ -48,17 +52,14 @@ struct encode {
 	unsigned int generation;
 	uint64_t epoch;
 	struct epoch_peer peer;
+	struct disk_changes disks;
 	uint64_t sent_bytes;
 	struct page_counts counts; /* the encoder's, when it was done */
 	size_t shadow_bytes;
 	uint64_t done_us;
 	int err;
 	struct worker_job work;
-	/* What is encoded and not yet queued for the link. */
-	pthread_mutex_t lock;
-	struct frame_buf *frames;
-	struct frame_buf **frames_end;
-	struct loop_call call; /* under way where there are frames */
+	struct outbox outbox;
 };
 
 struct primary_daemon {
@@ -69,6 +70,15 @@ struct primary_daemon {
 	struct guest_manner manner;
 	struct guest_source *source; /* the guest thread's, while it has jobs */
 	struct output output;
+	struct primary_disks disks;
+	struct loop_timer rings;
+	struct disks_way *disks_way; /* primary_sync.c's */
+	char disks_what[2 * WIRE_NAME_MAX + 40];
+	/* What the metas are to say, on the encoder's thread: it waits for
+	 * them. */
+	struct worker_job disks_note;
+	bool disks_noting;
+	atomic_bool note_synced, note_alone;
 	struct interface_watch *interfaces;
 	struct worker_job follow;
 	bool follows, follow_again;
@@ -136,12 +146,28 @@ struct primary_daemon {
 
 /* primary_memory.c: 0, or a negative errno after one line. */
 int primary_daemon_memory(struct primary_daemon *pd);
-/* Bytes that the shadow may have, as this host stands.  On the loop's thread. */
+/* Bytes that the shadow may have, as this host stands.  On the loop's thread.
+ */
 uint64_t primary_daemon_shadow_room(struct primary_daemon *pd);
 
 /* primary_jobs.c: the jobs of enum env_job. */
 void primary_daemon_job(void *arg, enum env_job job, uint64_t epoch);
+/* Its SYNC alone, see primary_sync.c. */
+void primary_daemon_sync(struct primary_daemon *pd);
 void primary_daemon_image_dropped(struct primary_daemon *pd, const char *why);
+/* On the loop's thread: something of the comparison was sent, or has come. */
+void primary_daemon_disks_moved(struct primary_daemon *pd);
+/* The guest's thread's, or when that has ended. */
+void primary_daemon_close_disks(struct primary_daemon *pd);
+/* As epoch_manner.barrier. */
+int primary_daemon_barrier(void *arg, uint64_t epoch);
+/*
+ * On the loop's thread: frames (a list by `next`) that were made for this
+ * connection go to it, or back.
+ */
+void primary_daemon_send_frames(struct primary_daemon *pd,
+				unsigned int generation,
+				struct frame_buf *frames);
 void primary_daemon_watch_addresses(struct primary_daemon *pd);
 void primary_daemon_unwatch_addresses(struct primary_daemon *pd);
 

@@ -27,198 +27,16 @@ enum {
 	BOOT_LOOK_US = 500 * 1000,
 };
 
-/* --- SYNC: the initial image -------------------------------------------- */
-
-static void image_moved(void *arg, uint64_t bytes)
-{
-	static const struct event moved = { .type = EVENT_MOVED };
-	struct primary_daemon *pd = arg;
-
-	pd->seen.image_bytes = bytes;
-	progress_update(&pd->progress, bytes, clock_now_us());
-	primary_event(&pd->machine, &moved);
-}
-
-/* From here on it is the peer's turn, or ours again. */
-static void image_waits(void *arg, bool waits)
-{
-	const struct event e = { .type = waits ? EVENT_BLOCKED : EVENT_MOVED };
-	struct primary_daemon *pd = arg;
-
-	primary_event(&pd->machine, &e);
-}
-
-/* The image is whole: its sender said so, and all of it is queued. */
-static void sync_finish(struct primary_daemon *pd)
-{
-	struct guest_job *j = pd->sync_result;
-	struct frame_buf *end;
-	struct event e = { .type = EVENT_DONE, .job = ENV_JOB_SYNC };
-
-	pd->sync_result = NULL;
-	if (!j->err && pd->image_failed) {
-		j->err = -EIO;
-		guest_error_set(&j->error, "the image could not be read");
-	}
-	end = j->err ? NULL : image_end_encode(&pd->image_end);
-	if (!j->err && !end)
-		j->err = -ENOMEM;
-	if (!j->err) {
-		link_send(pd->link, end);
-		log_info("%s: image sent, %llu MiB", pd->machine.cfg.domain,
-			 (unsigned long long)(pd->image_end.bytes >> 20));
-	}
-	image_sender_close(pd->image);
-	pd->image = NULL;
-	e.error = j->err;
-	e.text = j->error.text[0] ? j->error.text : NULL;
-	e.guest = j->guest;
-	primary_event(&pd->machine, &e);
-	daemon_job_give(j);
-}
-
-static void image_eof(void *arg, const struct wire_image_end *end)
-{
-	struct primary_daemon *pd = arg;
-
-	pd->image_eof = true;
-	pd->image_failed = !end;
-	if (end)
-		pd->image_end = *end;
-	if (pd->sync_result)
-		sync_finish(pd);
-}
-
-void primary_daemon_image_dropped(struct primary_daemon *pd, const char *why)
-{
-	image_sender_close(pd->image);
-	pd->image = NULL;
-	if (!pd->sync_result)
-		return;
-	if (!pd->sync_result->err) {
-		pd->sync_result->err = -ECONNRESET;
-		guest_error_set(&pd->sync_result->error, "%s", why);
-	}
-	sync_finish(pd);
-}
-
-static void image_start(void *arg)
-{
-	static const struct image_sender_events events = {
-		.moved = image_moved,
-		.waits = image_waits,
-		.eof = image_eof,
-	};
-	struct primary_daemon *pd = arg;
-	struct image_start *st = &pd->image_start;
-
-	if (!pd->link_ready || st->generation != pd->generation ||
-	    !st->domain) {
-		close(st->fd); /* the guest's side sees it and gives up */
-		if (st->domain)
-			st->domain->release(st->domain);
-	} else {
-		link_send(pd->link, st->domain);
-		snprintf(pd->progress_what, sizeof(pd->progress_what),
-			 "sending %s to %s", pd->machine.cfg.domain,
-			 pd->peer_host);
-		progress_start(&pd->progress, pd->progress_what,
-			       pd->guest.ram_bytes, clock_now_us());
-		pd->image_eof = pd->image_failed = false;
-		image_sender_open(pd->d.loop, pd->link, st->fd,
-				  (int)pd->d.set->compress, &events, pd,
-				  &pd->image);
-	}
-}
-
-static int hold_back(void *arg, uint64_t epoch)
-{
-	struct primary_daemon *pd = arg;
-
-	return output_barrier(&pd->output, epoch);
-}
-
-/*
- * Describes and sends the guest; on return it runs, tracked from the moment
- * the image ended.
- */
-static int send_and_track(struct guest_job *j)
-{
-	struct primary_daemon *pd = j->owner;
-	struct image_start *st = &pd->image_start;
-	struct guest_description d = { 0 };
-	int fds[2], err, resumed;
-
-	pd->ops->stop_tracking(pd->source);
-	err = output_follow(&pd->output);
-	if (!err)
-		err = pd->ops->describe(pd->source, &d, &j->error);
-	if (err)
-		return err;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds)) {
-		guest_description_fini(&d);
-		return -errno;
-	}
-	st->domain = domain_encode(&d);
-	st->fd = fds[0];
-	guest_description_fini(&d);
-	loop_post_call(pd->d.loop, &st->call, image_start, pd);
-	err = pd->ops->send_image(pd->source, fds[1], &j->error);
-	if (!err) {
-		err = fault_at(FAULT_IMAGE_SENT);
-		if (!err)
-			err = pd->ops->start_tracking(pd->source, &j->error);
-		if (!err)
-			err = hold_back(pd, 0);
-		resumed = epoch_resume(pd->ops, pd->source, pd->manner.resume);
-		if (!err)
-			err = resumed;
-	}
-	close(fds[1]);
-	if (err)
-		pd->ops->stop_tracking(pd->source);
-	return err;
-}
-
-static void sync_run(struct guest_job *j)
-{
-	struct primary_daemon *pd = j->owner;
-
-	j->err = send_and_track(j);
-	if (!j->err)
-		return;
-	j->guest = pd->ops->status(pd->source);
-	if (j->guest != GUEST_RUNNING && j->guest != GUEST_SUSPENDED)
-		j->err = -ESHUTDOWN;
-}
-
-/* On the loop; the job's own EVENT_DONE waits for the image's end. */
-static void sync_returned(void *arg)
-{
-	struct guest_job *j = arg;
-	struct primary_daemon *pd = j->owner;
-
-	pd->sync_result = j;
-	if (j->err || !pd->image) /* failed, or the link went meanwhile */
-		primary_daemon_image_dropped(pd, strerror(ECONNRESET));
-	else if (pd->image_eof)
-		sync_finish(pd);
-}
-
-static void sync_main(void *arg)
-{
-	sync_run(arg);
-}
-
-static void sync_post(struct primary_daemon *pd)
-{
-	struct guest_job *j = daemon_job_take(&pd->d);
-
-	pd->image_start.generation = pd->generation;
-	worker_post(pd->d.guest, &j->work, sync_main, sync_returned, j);
-}
-
 /* --- CAPTURE ------------------------------------------------------------ */
+
+/* What the guest has done up to here, to the outside and to its disks. */
+int primary_daemon_barrier(void *arg, uint64_t epoch)
+{
+	struct primary_daemon *pd = arg;
+	int err = primary_disks_limits(&pd->disks, &pd->capture.disks);
+
+	return err ? err : output_barrier(&pd->output, epoch);
+}
 
 static void note_phases(struct primary_daemon *pd, struct capture *c)
 {
@@ -248,6 +66,8 @@ static void capture_run(struct guest_job *j)
 	j->err = epoch_checkpoint(&c->run, pd->ops, pd->source, c->arena,
 				  &c->manner, clock_now_us);
 	guard_rest(pd->guard);
+	if (!j->err && c->run.state == EPOCH_AHEAD)
+		j->err = primary_disks_limits(&pd->disks, &c->disks);
 	c->resumed_us = clock_now_us();
 	note_phases(pd, c);
 	j->partial = c->run.partial;
@@ -324,7 +144,7 @@ static void capture_post(struct primary_daemon *pd, uint64_t epoch)
 		.suspend_timeout_us = pd->d.set->suspend_timeout_ms * 1000,
 		.resume = pd->manner.resume,
 		.apart = sends_ahead(pd),
-		.barrier = hold_back,
+		.barrier = primary_daemon_barrier,
 		.barrier_arg = pd,
 	};
 	epoch_log_begin(pd->epoch_log, c->id, c->run.started_us);
@@ -334,27 +154,31 @@ static void capture_post(struct primary_daemon *pd, uint64_t epoch)
 
 /* --- ENCODE ------------------------------------------------------------- */
 
-/* Frames go to the link in order, as many as there are. */
-static void send_frames(void *arg)
+void primary_daemon_send_frames(struct primary_daemon *pd,
+				unsigned int generation,
+				struct frame_buf *frames)
 {
 	static const struct event moved = { .type = EVENT_MOVED };
-	struct encode *en = arg;
-	struct primary_daemon *pd = en->pd;
-	struct frame_buf *b, *next;
+	bool ours = pd->link_ready && generation == pd->generation;
+	struct frame_buf *next;
 
-	pthread_mutex_lock(&en->lock);
-	b = en->frames;
-	en->frames = NULL;
-	pthread_mutex_unlock(&en->lock);
-	for (; b; b = next) {
-		next = b->next;
-		if (pd->link_ready && en->generation == pd->generation)
-			link_send(pd->link, b);
+	for (; frames; frames = next) {
+		next = frames->next;
+		if (ours)
+			link_send(pd->link, frames);
 		else
-			b->release(b);
+			frames->release(frames);
+		ours = pd->link_ready && generation == pd->generation;
 	}
-	if (pd->link_ready && en->generation == pd->generation)
+	if (ours)
 		primary_event(&pd->machine, &moved);
+}
+
+static void encode_send(void *arg, struct frame_buf *frames)
+{
+	struct encode *en = arg;
+
+	primary_daemon_send_frames(en->pd, en->generation, frames);
 }
 
 static struct frame_buf *encode_get(void *arg)
@@ -383,14 +207,7 @@ static void encode_put(void *arg, struct frame_buf *frame)
 {
 	struct encode *en = arg;
 
-	frame->next = NULL;
-	AUTO_LOCK(&en->lock);
-	if (!en->frames) {
-		en->frames_end = &en->frames;
-		loop_post_call(en->pd->d.loop, &en->call, send_frames, en);
-	}
-	*en->frames_end = frame;
-	en->frames_end = &frame->next;
+	outbox_put(&en->outbox, frame);
 }
 
 static void encode_run(void *arg)
@@ -399,10 +216,14 @@ static void encode_run(void *arg)
 	struct epoch_encoder *encoder = en->pd->epoch_encoder;
 	const struct frame_sink sink = { encode_get, encode_put, encode_unget,
 					 encode_behind, en };
+	const struct epoch_changes changes = { primary_disks_changes,
+					       &en->disks };
 	uint64_t started = clock_now_us();
 
-	en->err = epoch_encode(encoder, en->arena, &en->peer, NULL, &sink,
+	en->err = epoch_encode(encoder, en->arena, &en->peer, &changes, &sink,
 			       &en->sent_bytes);
+	if (!en->err && !en->arena->partial)
+		primary_disks_sent(&en->pd->disks, en->epoch);
 	if (!en->err)
 		en->err = fault_at(FAULT_AFTER_SEND);
 	en->counts = *epoch_encoder_counts(encoder);
@@ -431,7 +252,7 @@ static void encode_done(void *arg)
 			  en->arena, en->sent_bytes, en->done_us);
 	give_arena(pd, en->arena);
 	en->arena = NULL;
-	pthread_mutex_destroy(&en->lock);
+	outbox_close(&en->outbox);
 	daemon_done(&pd->d, ENV_JOB_ENCODE, en->epoch, en->err, NULL);
 }
 
@@ -481,9 +302,10 @@ static void encode_post(struct primary_daemon *pd, uint64_t epoch)
 		.arena = pd->arenas[--pd->arena_count],
 		.generation = pd->generation,
 		.peer = peer_of(pd),
+		.disks = { .disks = &pd->disks, .to = pd->capture.disks },
 		.epoch = epoch,
 	};
-	pthread_mutex_init(&en->lock, NULL);
+	outbox_open(&en->outbox, pd->d.loop, encode_send, en);
 	add_addresses(pd, en->arena);
 	worker_post(pd->encoder, &en->work, encode_run, encode_done, en);
 }
@@ -548,7 +370,7 @@ void primary_daemon_job(void *arg, enum env_job job, uint64_t epoch)
 
 	switch (job) {
 	case ENV_JOB_SYNC:
-		sync_post(pd);
+		primary_daemon_sync(pd);
 		break;
 	case ENV_JOB_CAPTURE:
 		capture_post(pd, epoch);

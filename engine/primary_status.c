@@ -90,7 +90,7 @@ static const char *output(const struct primary_daemon *pd)
 {
 	const struct primary *m = &pd->machine;
 
-	if (!m->cfg.gate)
+	if (!output_gated(&pd->output))
 		return "not gated";
 	if (!m->gate_closed)
 		return "flows";
@@ -116,13 +116,13 @@ static json_t *gate(const struct primary_daemon *pd)
 
 json_t *primary_daemon_status(void *owner)
 {
-	const struct primary_daemon *pd = owner;
+	struct primary_daemon *pd = owner;
 	const struct primary *m = &pd->machine;
 	uint64_t oldest = m->epoch_count ? m->epochs[0].started_us : 0;
 
 	return json_pack(
 		"{s:s,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:o,s:I,s:o,s:I,s:I,s:I,"
-		"s:I,s:I,s:I,s:s,s:s,s:o,s:s,s:s}",
+		"s:I,s:I,s:I,s:s,s:s,s:o,s:o,s:s,s:s}",
 		"role", "primary", "domain", m->cfg.domain, "peer", m->cfg.peer,
 		"state", primary_state_text(m->state), "protected",
 		m->state == PRIMARY_PROTECTED, "epochs", epochs(m), "last",
@@ -138,6 +138,7 @@ json_t *primary_daemon_status(void *owner)
 		"synchronisations", (json_int_t)m->stats.synchronisations,
 		"losses", (json_int_t)m->stats.losses, "last_error",
 		m->last_error, "output", output(pd), "gate", gate(pd),
+		"disks", primary_disks_status(&pd->disks),
 		"suspend", guest_ask_text(pd->seen.asked), "resume",
 		pd->manner.resume == GUEST_RESUME_SLOW ? "slow" : "fast");
 }

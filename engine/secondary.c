@@ -258,6 +258,22 @@ static void on_bye(struct secondary *s, const struct bye *bye)
 		secondary_discard(s, why);
 }
 
+static enum wire_reason reason_of_violation(int error)
+{
+	switch (error) {
+	case -ENOMEM:
+	case -ENOSPC:
+	case -EIO:
+		return WIRE_REASON_NO_RESOURCES;
+	case -E2BIG:
+		return WIRE_REASON_LIMIT;
+	case -ECONNREFUSED: /* disks that we do not take */
+		return WIRE_REASON_REFUSED;
+	default:
+		return WIRE_REASON_PROTOCOL;
+	}
+}
+
 /*
  * What was received is not what the protocol says.  The standby stays as the
  * last whole epoch left it, and bytes never cause a takeover: the primary may
@@ -268,11 +284,7 @@ static void violation(struct secondary *s, const struct event *e)
 	const char *why = e->text ? e->text : strerror(-e->error);
 
 	secondary_remember(s, why);
-	secondary_disconnect(s,
-			     e->error == -ENOMEM  ? WIRE_REASON_NO_RESOURCES
-			     : e->error == -E2BIG ? WIRE_REASON_LIMIT
-						  : WIRE_REASON_PROTOCOL,
-			     why);
+	secondary_disconnect(s, reason_of_violation(e->error), why);
 	if (s->state == SECONDARY_STANDBY)
 		secondary_wait(s, why);
 	else if (s->state == SECONDARY_BUILDING)

@@ -28,7 +28,8 @@ enum { PORT_PATIENCE_US = 2 * 1000 * 1000, PORT_RETRY_US = 50 * 1000 };
 
 static bool paused(const struct secondary_daemon *sd)
 {
-	return sd->not_building || sd->image_lags || sd->intake_lags;
+	return sd->not_building || sd->image_lags || sd->intake_lags ||
+	       sd->answers_lag;
 }
 
 void secondary_daemon_pace(struct secondary_daemon *sd)
@@ -85,6 +86,13 @@ static void image_end(struct secondary_daemon *sd, const struct frame *f)
 		e.error = image_receiver_end(sd->image, &end);
 		e.text = "the image is not what was sent";
 	}
+	/* Its disks are behind it in the intake's queue. */
+	if (!e.error && sd->has_disks && sd->intake) {
+		e.error = intake_put(sd->intake, f);
+		e.text = "no memory for the end of the image";
+		if (!e.error)
+			return;
+	}
 	secondary_event(&sd->machine, &e);
 }
 
@@ -106,6 +114,15 @@ void secondary_daemon_frame(struct secondary_daemon *sd, const struct frame *f)
 	case WIRE_IMAGE_END:
 		image_end(sd, f);
 		return;
+	case WIRE_DISKS:
+		why = "DISKS that does not follow DOMAIN";
+		if (sd->has_disks ||
+		    (sd->image && image_receiver_bytes(sd->image)))
+			break;
+		sd->has_disks = true;
+		/* fall through */
+	case WIRE_DISK_ASK:
+	case WIRE_DISK:
 	case WIRE_EPOCH_BEGIN:
 	case WIRE_PAGES:
 	case WIRE_STATE:
@@ -144,6 +161,12 @@ void secondary_daemon_alive(struct secondary_daemon *sd)
 		secondary_event(&sd->machine, &e);
 }
 
+void secondary_daemon_drained(struct secondary_daemon *sd)
+{
+	sd->answers_lag = false;
+	secondary_daemon_pace(sd);
+}
+
 void secondary_daemon_down(struct secondary_daemon *sd, int err,
 			   const char *why)
 {
@@ -155,6 +178,7 @@ void secondary_daemon_down(struct secondary_daemon *sd, int err,
 
 	sd->link = NULL;
 	sd->link_ready = false;
+	sd->answers_lag = false;
 	image_receiver_close(sd->image);
 	sd->image = NULL;
 	sd->image_lags = false;
@@ -350,6 +374,8 @@ int secondary_daemon(const struct settings *set)
 	sd->lock_fd = -1;
 	if (!start(sd, set))
 		status = daemon_run(&sd->d);
+	intake_close(sd->intake); /* where the event loop has failed */
+	sd->intake = NULL;
 	daemon_fini(&sd->d);
 	if (sd->standby)
 		sd->ops->close(sd->standby);

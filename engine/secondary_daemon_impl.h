@@ -38,10 +38,12 @@ struct secondary_daemon {
 	struct build build; /* one at a time, says the machine */
 	struct image_receiver *image;
 	struct intake *intake;
+	bool has_disks; /* DISKS has come */
 	/* Why the link is paused: nobody to take the image yet, or too slow. */
 	bool not_building;
 	bool image_lags;
 	bool intake_lags;
+	bool answers_lag; /* it does not take what it has asked for */
 	struct store *pending; /* stored, offered to the machine for APPLY */
 	struct progress progress;
 	char progress_what[2 * WIRE_NAME_MAX + 40];
@@ -69,6 +71,7 @@ void secondary_daemon_admit(struct secondary_daemon *sd, struct link *l,
 			    struct guest_description *guest);
 void secondary_daemon_frame(struct secondary_daemon *sd, const struct frame *f);
 void secondary_daemon_alive(struct secondary_daemon *sd);
+void secondary_daemon_drained(struct secondary_daemon *sd);
 void secondary_daemon_down(struct secondary_daemon *sd, int err,
 			   const char *why);
 /* Reads from the link or not, as those behind it can take more or not. */

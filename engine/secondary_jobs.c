@@ -50,6 +50,33 @@ static void intake_moving(void *arg)
 	secondary_daemon_alive(arg);
 }
 
+static void intake_answer(void *arg, struct frame_buf *frames)
+{
+	struct secondary_daemon *sd = arg;
+	struct frame_buf *next;
+
+	for (; frames; frames = next) {
+		next = frames->next;
+		daemon_send(sd->link_ready ? sd->link : NULL, frames);
+	}
+	if (!sd->link_ready || link_queued(sd->link) <= LINK_QUEUE_LOW)
+		return;
+	sd->answers_lag = true;
+	secondary_daemon_pace(sd);
+}
+
+static void intake_imaged(void *arg, int err, const char *why)
+{
+	const struct event e = {
+		.type = EVENT_IMAGE_END,
+		.error = err,
+		.text = why,
+	};
+	struct secondary_daemon *sd = arg;
+
+	secondary_event(&sd->machine, &e);
+}
+
 static void take_addresses(struct secondary_daemon *sd, const struct store *s)
 {
 	struct address_set set;
@@ -121,12 +148,19 @@ static int build_prepare(struct secondary_daemon *sd, struct build *b,
 		.stored = intake_stored,
 		.pause = intake_pause,
 		.moving = intake_moving,
+		.answer = intake_answer,
+		.imaged = intake_imaged,
 	};
 	const struct intake_config cfg = {
 		.ram_bytes = sd->guest.ram_bytes,
 		.max_gfn = sd->guest.max_gfn,
 		.deltas = guest_wire_kind(sd->guest.kind)->deltas,
 		.memory_bytes = sd->d.set->memory_limit_mib << 20,
+		.disks = {
+			.disk_dir = sd->d.set->disk_dir,
+			.domain = sd->guest.name,
+			.journal_bytes = sd->d.set->disk_journal_mib << 20,
+		},
 	};
 	int fds[2], err;
 
@@ -137,6 +171,7 @@ static int build_prepare(struct secondary_daemon *sd, struct build *b,
 				strerror(-sd->lock_fd));
 		return sd->lock_fd;
 	}
+	sd->has_disks = false;
 	err = intake_open(sd->d.loop, &cfg, &intake_events, sd, &sd->intake);
 	if (err) {
 		guest_error_set(why, "no memory for the epochs of %s on %s",
@@ -164,6 +199,8 @@ static void build_run(struct guest_job *j)
 		sd->ops->destroy(sd->standby);
 		sd->standby = NULL;
 	}
+	if (j->err && sd->intake)
+		intake_disks_close(intake_disks(sd->intake));
 	if (b->fd >= 0)
 		close(b->fd);
 	b->fd = -1;
@@ -230,6 +267,8 @@ static void apply_run(struct guest_job *j)
 
 	j->err = fault_at(FAULT_AFTER_COMMIT);
 	if (!j->err)
+		intake_disks_commit(intake_disks(sd->intake), j->epoch);
+	if (!j->err)
 		j->err = sd->ops->apply(sd->standby, j->extra);
 	if (!j->err)
 		j->err = fault_at(FAULT_AFTER_APPLY);
@@ -274,7 +313,12 @@ static void activate_run(struct guest_job *j)
 	sd->nic_count = 0;
 	j->err = fault_at(FAULT_BEFORE_ACTIVATE);
 	if (!j->err)
+		j->err = intake_disks_promote(intake_disks(sd->intake),
+					      j->epoch, &j->error);
+	if (!j->err)
 		j->err = sd->ops->activate(sd->standby, &j->error);
+	if (!j->err)
+		intake_disks_close(intake_disks(sd->intake));
 	/* It runs: whatever fails from here on must not say that it does not.
 	 */
 	if (!j->err && !fault_at(FAULT_AFTER_ACTIVATE))
@@ -301,6 +345,8 @@ static void destroy_run(struct guest_job *j)
 	if (sd->standby)
 		sd->ops->destroy(sd->standby);
 	sd->standby = NULL;
+	if (sd->intake)
+		intake_disks_close(intake_disks(sd->intake));
 }
 
 static void destroy_after(struct guest_job *j)

@@ -17,7 +17,7 @@ json_t *secondary_daemon_status(void *owner)
 
 	return json_pack(
 		"{s:s,s:s,s:s,s:s,s:s,s:b,s:{s:I,s:I},s:{s:I,s:I,s:I},s:I,s:I,"
-		"s:I,s:i,s:s}",
+		"s:I,s:i,s:s,s:o}",
 		"role", "secondary", "domain", m->domain, "peer",
 		or_empty(known, sd->peer), "peer_host",
 		or_empty(known, m->primary_host), "state",
@@ -30,5 +30,7 @@ json_t *secondary_daemon_status(void *owner)
 		known ? daemon_since_us(m->alive_us) : -1, "since_commit_us",
 		daemon_since_us(m->stats.last_commit_us), "takeovers",
 		(json_int_t)m->stats.takeovers, "addresses",
-		(int)sd->addresses.count, "last_error", m->last_error);
+		(int)sd->addresses.count, "last_error", m->last_error, "disks",
+		sd->intake ? intake_disks_status(intake_disks(sd->intake))
+			   : json_null());
 }

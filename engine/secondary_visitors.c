@@ -204,6 +204,15 @@ static void on_alive(void *arg, struct link *l)
 		secondary_daemon_alive(v->sd);
 }
 
+static void on_drained(void *arg, struct link *l)
+{
+	struct visitor *v = arg;
+
+	(void)l;
+	if (v->admitted)
+		secondary_daemon_drained(v->sd);
+}
+
 static void on_down(void *arg, struct link *l, int err, const char *why)
 {
 	struct visitor *v = arg;
@@ -252,6 +261,7 @@ const struct link_events *secondary_visitor_arrived(void *arg, struct link *l,
 		.up = on_up,
 		.frame = on_frame,
 		.alive = on_alive,
+		.drained = on_drained,
 		.down = on_down,
 	};
 	const struct link_events *given = &events;

@@ -103,6 +103,13 @@ struct guest_nic {
 	char ifname[16]; /* the backend's interface, e.g. vif3.0 */
 };
 
+enum { GUEST_DISKS_MAX = 16, GUEST_DISK_NAME_MAX = 48 };
+
+/* A replicated disk of the guest's (resume/disk/). */
+struct guest_disk {
+	char name[GUEST_DISK_NAME_MAX + 1];
+};
+
 struct guest_source;
 struct guest_standby;
 
@@ -211,6 +218,13 @@ struct guest_source_ops {
 
 	/* Fills at most GUEST_NICS_MAX entries; returns how many. */
 	size_t (*nics)(struct guest_source *s, struct guest_nic *nics);
+
+	/*
+	 * Its replicated disks, each once, in an order that stays the same while
+	 * it has the same disks: fills at most GUEST_DISKS_MAX entries and
+	 * returns how many it has.  NULL: the kind has none.
+	 */
+	size_t (*disks)(struct guest_source *s, struct guest_disk *disks);
 
 	/*
 	 * The output gate (invariant 1 of the design); both NULL where the

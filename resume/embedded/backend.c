@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device of an embedded guest: TCP connections in front of two rings in
- * the guest's memory, and behind them the output gate.
+ * The devices of an embedded guest: TCP connections in front of two rings in
+ * the guest's memory, and behind them the output gate; where it has one, its
+ * disk (disk.h).
  *
  * The happy path:
  *   - lines that arrive become requests in the ring, and wake the frontend;
@@ -36,6 +37,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "resume/embedded/disk.h"
 #include "resume/embedded/memory.h"
 
 enum {
@@ -44,7 +46,12 @@ enum {
 	OUTPUT_BYTES = 256 * 1024,
 	HELD = 32768,
 	RETRY_MS = 20,
-	BIND_PATIENCE_US = 2 * 1000 * 1000,
+	OPEN_PATIENCE_US = 2 * 1000 * 1000,
+	/* What is polled besides the connections. */
+	POLL_KICK = 0,
+	POLL_LISTENER,
+	POLL_DISK,
+	POLL_FIRST,
 };
 
 struct connection {
@@ -66,6 +73,7 @@ struct held {
 struct backend {
 	int listener;
 	bool complained;
+	struct disk_backend *disk; /* or NULL */
 	uint64_t serial;
 	struct connection connection[CONNECTIONS];
 	uint64_t first, last; /* of the queue; modulo HELD */
@@ -279,8 +287,9 @@ static int listen_on(const struct embedded_spec *s)
 int backend_open(struct embedded_process *p, struct guest_error *err)
 {
 	const struct embedded_spec *s = &p->control->spec;
-	uint64_t end_us = clock_now_us() + BIND_PATIENCE_US;
+	uint64_t end_us = clock_now_us() + OPEN_PATIENCE_US;
 	struct backend *b = calloc(1, sizeof(*b));
+	int rc = 0;
 
 	if (!b)
 		return -ENOMEM;
@@ -288,8 +297,15 @@ int backend_open(struct embedded_process *p, struct guest_error *err)
 		b->connection[i].fd = -1;
 	b->listener = -1;
 	p->backend = b;
-	if (p->control->standby)
-		return 0;
+	if (s->disk[0])
+		rc = disk_backend_open(p->run_dir, s->disk, &b->disk, err);
+	if (rc < 0 || p->control->standby)
+		return rc;
+	/* Where it is not served, the guest would wait for it for ever. */
+	if (b->disk)
+		rc = disk_backend_prove(b->disk, OPEN_PATIENCE_US, err);
+	if (rc < 0)
+		return rc;
 	/* The port of a process that was killed is free a moment later. */
 	while ((b->listener = listen_on(s)) == -EADDRINUSE &&
 	       clock_now_us() < end_us)
@@ -334,16 +350,23 @@ static void drop_all(struct backend *b)
 static void stand_still(struct embedded_process *p)
 {
 	struct embedded_control *c = p->control;
+	struct backend *b = p->backend;
 
-	/* The device is pulled out, so that nobody waits for it. */
-	if (atomic_load(&c->stop) == EMBEDDED_STATE_PAUSED)
-		drop_all(p->backend);
+	/* The devices are pulled out, so that nobody waits for them. */
+	if (atomic_load(&c->stop) == EMBEDDED_STATE_PAUSED) {
+		drop_all(b);
+		if (b->disk)
+			disk_backend_pull(b->disk);
+	}
 	party_park(p);
 	/* The rings are not ours before the frontend has set them up. */
 	while (atomic_load(&p->devices_wait))
 		embedded_futex_wait(&p->devices_wait, 1, 0);
-	if (atomic_load(&c->return_code) == 0)
-		drop_all(p->backend);
+	if (atomic_load(&c->return_code) == 0) {
+		drop_all(b);
+		if (b->disk)
+			disk_backend_renew(b->disk);
+	}
 	atomic_fetch_sub(&c->parked, 1);
 }
 
@@ -375,34 +398,43 @@ static short wanted(const struct connection *c)
 static void turn(struct embedded_process *p)
 {
 	struct backend *b = p->backend;
-	struct pollfd fds[2 + CONNECTIONS];
+	struct pollfd fds[POLL_FIRST + CONNECTIONS];
 	uint8_t who[CONNECTIONS];
-	nfds_t n = 2;
+	nfds_t n = POLL_FIRST;
 	eventfd_t ignored;
+	int wait_ms = b->listener < 0 ? RETRY_MS : -1, disk_ms = -1;
 
-	fds[0] = (struct pollfd){ p->fd[EMBEDDED_FD_BACKEND], POLLIN, 0 };
-	fds[1] = (struct pollfd){ b->listener, POLLIN, 0 };
+	fds[POLL_KICK] =
+		(struct pollfd){ p->fd[EMBEDDED_FD_BACKEND], POLLIN, 0 };
+	fds[POLL_LISTENER] = (struct pollfd){ b->listener, POLLIN, 0 };
+	fds[POLL_DISK].fd = -1;
+	if (b->disk)
+		disk_ms = disk_backend_wants(b->disk, &fds[POLL_DISK]);
+	if (disk_ms >= 0 && (wait_ms < 0 || disk_ms < wait_ms))
+		wait_ms = disk_ms;
 	for (unsigned int i = 0; i < CONNECTIONS; i++) {
 		const struct connection *c = &b->connection[i];
 
 		if (c->fd < 0)
 			continue;
-		who[n - 2] = (uint8_t)i;
+		who[n - POLL_FIRST] = (uint8_t)i;
 		fds[n++] = (struct pollfd){ c->fd, wanted(c), 0 };
 	}
-	poll(fds, n, b->listener < 0 ? RETRY_MS : -1);
-	if (fds[0].revents)
-		eventfd_read(fds[0].fd, &ignored);
-	if (fds[1].revents)
+	poll(fds, n, wait_ms);
+	if (fds[POLL_KICK].revents)
+		eventfd_read(fds[POLL_KICK].fd, &ignored);
+	if (fds[POLL_LISTENER].revents)
 		accept_one(b);
-	for (nfds_t i = 2; i < n; i++)
+	for (nfds_t i = POLL_FIRST; i < n; i++)
 		if (!atomic_load(&p->control->stop))
-			serve(p, &b->connection[who[i - 2]], fds[i].revents);
+			serve(p, &b->connection[who[i - POLL_FIRST]],
+			      fds[i].revents);
 }
 
 static void *backend_main(void *arg)
 {
 	struct embedded_process *p = arg;
+	struct backend *b = p->backend;
 
 	prctl(PR_SET_NAME, "backend");
 	for (;;) {
@@ -410,8 +442,11 @@ static void *backend_main(void *arg)
 			stand_still(p);
 			continue;
 		}
-		if (p->backend->listener < 0)
+		if (b->listener < 0)
 			listen_again(p);
+		if (b->disk &&
+		    disk_backend_turn(b->disk, p->memory, p->ram_bytes))
+			vcpus_event(p);
 		backend_drain(p);
 		flush(p);
 		turn(p);

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/cursor.h"
+#include "resume/embedded/ledger_disk.h"
 #include "resume/embedded/memory.h"
 #include "resume/embedded/workload.h"
 #include "stream/checksum.h"
@@ -44,9 +45,11 @@ static uint64_t hash_of(uint64_t previous, const struct ledger_entry *e)
 	return checksum_value(sum);
 }
 
-uint64_t ledger_capacity(uint64_t bytes)
+uint64_t ledger_room(uint64_t bytes)
 {
-	return (bytes - sizeof(struct ledger)) / sizeof(struct ledger_entry);
+	return (bytes - EMBEDDED_DATA_PAGE * WIRE_PAGE_BYTES -
+		sizeof(struct ledger)) /
+	       sizeof(struct ledger_entry);
 }
 
 /* --- words -------------------------------------------------------------- */
@@ -207,14 +210,17 @@ size_t ledger_answer(struct ledger *l, uint64_t capacity, const char *line,
 		return chain(l, line + 5, reply, room);
 	if (!strcmp(line, "SUM"))
 		return sum(l, reply, room);
+	/* Else it does not come here. */
+	if (!strcmp(line, "DISK"))
+		return no(reply, room, 0, 0, "there is no disk");
 	return no(reply, room, 0, 0, "malformed");
 }
 
 /* --- the frontend ------------------------------------------------------- */
 
-static struct ledger *ledger_of(const struct workload_view *v)
+static struct ledger_disk *disk_of(const struct workload_view *v)
 {
-	return (void *)(v->memory + EMBEDDED_DATA_PAGE * WIRE_PAGE_BYTES);
+	return v->spec->disk[0] ? ledger_disk_of(v->memory) : NULL;
 }
 
 static void ledger_boot(struct workload_view *v)
@@ -222,69 +228,139 @@ static void ledger_boot(struct workload_view *v)
 	memset(v->reg, 0, EMBEDDED_REGISTERS * sizeof(*v->reg));
 }
 
-static void reply_put(struct workload_view *v, struct embedded_replies *r,
-		      uint64_t connection, const char *text, size_t length,
-		      int last)
+/* Where the next reply goes; with a disk not all in front of it are out. */
+static uint64_t replies_put(const struct workload_view *v)
 {
-	uint64_t at = atomic_load(&r->produced);
+	const struct ledger_disk *d = disk_of(v);
+
+	return d ? d->put : atomic_load(&embedded_replies(v->memory)->produced);
+}
+
+static void put_out(struct workload_view *v, uint64_t count)
+{
+	struct embedded_replies *r = embedded_replies(v->memory);
+	uint64_t was = atomic_load(&r->produced);
+
+	if (count == was)
+		return;
+	atomic_store(&r->produced, count);
+	/* It was empty, so the backend may be asleep. */
+	if (atomic_load(&r->consumed) == was)
+		v->notify = true;
+}
+
+static void reply_put(struct workload_view *v, uint64_t connection,
+		      const char *text, size_t length, int last)
+{
+	struct embedded_replies *r = embedded_replies(v->memory);
+	struct ledger_disk *d = disk_of(v);
+	uint64_t at = replies_put(v);
 	struct embedded_reply *slot = &r->slot[at % EMBEDDED_SLOTS];
 
 	slot->connection = connection;
 	slot->length = (uint16_t)length;
 	slot->flags = last ? EMBEDDED_REPLY_LAST : 0;
 	memcpy(slot->text, text, length);
-	atomic_store(&r->produced, at + 1);
-	/* It was empty, so the backend may be asleep. */
-	if (atomic_load(&r->consumed) == at)
-		v->notify = true;
+	if (d)
+		ledger_disk_replied(d, ledger_of(v->memory));
+	put_out(v, d ? d->safe : at + 1);
 }
 
-static void answer(struct workload_view *v, struct ledger *l,
-		   struct embedded_replies *out)
+static void execute_line(struct workload_view *v, const char *line)
+{
+	struct ledger *l = ledger_of(v->memory);
+	struct ledger_disk *d = disk_of(v);
+	char reply[EMBEDDED_REPLY_MAX];
+	size_t n;
+
+	if (d && !strcmp(line, "DISK")) {
+		d->question = LEDGER_DISK_ASKED;
+		d->connection = l->chain_connection;
+		return;
+	}
+	n = ledger_answer(l, d ? d->capacity : ledger_room(v->bytes), line,
+			  reply, sizeof(reply));
+	if (n)
+		reply_put(v, l->chain_connection, reply, n, 1);
+}
+
+static void take_request(struct workload_view *v)
 {
 	struct embedded_requests *in = embedded_requests(v->memory);
 	uint64_t at = atomic_load(&in->consumed);
 	const struct embedded_request *slot = &in->slot[at % EMBEDDED_SLOTS];
-	uint64_t capacity = ledger_capacity(v->bytes - EMBEDDED_DATA_PAGE *
-							       WIRE_PAGE_BYTES);
-	char line[EMBEDDED_LINE_MAX + 1], reply[EMBEDDED_REPLY_MAX];
+	char line[EMBEDDED_LINE_MAX + 1];
 	size_t n = slot->length < EMBEDDED_LINE_MAX ? slot->length
 						    : EMBEDDED_LINE_MAX;
 
 	memcpy(line, slot->text, n);
 	line[n] = '\0';
-	l->chain_connection = slot->connection;
-	n = ledger_answer(l, capacity, line, reply, sizeof(reply));
-	if (n)
-		reply_put(v, out, l->chain_connection, reply, n, 1);
+	ledger_of(v->memory)->chain_connection = slot->connection;
+	execute_line(v, line);
 	if (atomic_load(&in->produced) - at == EMBEDDED_SLOTS)
 		v->notify = true; /* the backend waits for room */
 	atomic_store(&in->consumed, at + 1);
 	v->reg[1]++;
 }
 
-static bool ledger_step(struct workload_view *v)
+/* Whether there is something to execute, and it may be. */
+static bool can_execute(const struct workload_view *v)
 {
 	struct embedded_requests *in = embedded_requests(v->memory);
+	const struct ledger_disk *d = disk_of(v);
+
+	if (d && !ledger_disk_serves(d))
+		return false;
+	return ledger_of(v->memory)->chain_left ||
+	       embedded_in_ring(atomic_load(&in->produced),
+				atomic_load(&in->consumed));
+}
+
+/* The disk's turn.  False: there is nothing to do for it at the moment. */
+static bool tend_disk(struct workload_view *v, bool idle)
+{
+	struct ledger_disk *d = disk_of(v);
+	bool asked = false, moved;
+
+	if (!d)
+		return false;
+	moved = ledger_disk_turn(v->memory, v->bytes, idle, &asked);
+	if (asked)
+		v->notify = true;
+	put_out(v, d->safe);
+	return moved;
+}
+
+static bool ledger_step(struct workload_view *v)
+{
 	struct embedded_replies *out = embedded_replies(v->memory);
-	struct ledger *l = ledger_of(v);
+	struct ledger *l = ledger_of(v->memory);
+	struct ledger_disk *d = disk_of(v);
+	bool room =
+		embedded_in_ring(replies_put(v), atomic_load(&out->consumed)) !=
+		EMBEDDED_SLOTS;
+	bool can = room && can_execute(v);
 	char reply[EMBEDDED_REPLY_MAX];
 	size_t n;
 	int last;
 
 	v->reg[0]++;
-	if (embedded_in_ring(atomic_load(&out->produced),
-			     atomic_load(&out->consumed)) == EMBEDDED_SLOTS)
-		return false;
-	if (l->chain_left) {
-		n = ledger_chain(l, reply, sizeof(reply), &last);
-		reply_put(v, out, l->chain_connection, reply, n, last);
+	if (tend_disk(v, !can))
+		return true;
+	if (room && d && d->question == LEDGER_DISK_KNOWN) {
+		d->question = LEDGER_DISK_NO_QUESTION;
+		n = ledger_disk_answer(d, l, reply, sizeof(reply));
+		reply_put(v, d->connection, reply, n, 1);
 		return true;
 	}
-	if (!embedded_in_ring(atomic_load(&in->produced),
-			      atomic_load(&in->consumed)))
+	if (!can)
 		return false;
-	answer(v, l, out);
+	if (!l->chain_left) {
+		take_request(v);
+		return true;
+	}
+	n = ledger_chain(l, reply, sizeof(reply), &last);
+	reply_put(v, l->chain_connection, reply, n, last);
 	return true;
 }
 
@@ -294,11 +370,13 @@ static void ledger_reconnect(struct workload_view *v)
 	struct embedded_requests *in = embedded_requests(v->memory);
 	struct embedded_replies *out = embedded_replies(v->memory);
 
-	ledger_of(v)->chain_left = 0;
+	ledger_of(v->memory)->chain_left = 0;
 	atomic_store(&in->produced, 0);
 	atomic_store(&in->consumed, 0);
 	atomic_store(&out->produced, 0);
 	atomic_store(&out->consumed, 0);
+	if (disk_of(v))
+		ledger_disk_reconnect(v->memory);
 }
 
 const struct workload workload_ledger = {

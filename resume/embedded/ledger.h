@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "resume/embedded/memory.h"
+
 enum { LEDGER_CLIENTS = 4096, LEDGER_ACCOUNTS = 4096, LEDGER_CHAIN_MAX = 1000 };
 
 struct ledger_client {
@@ -38,8 +40,13 @@ struct ledger {
 	struct ledger_entry entries[];
 };
 
-/* How many entries fit in this many bytes. */
-uint64_t ledger_capacity(uint64_t bytes);
+static inline struct ledger *ledger_of(uint8_t *memory)
+{
+	return (void *)(memory + EMBEDDED_DATA_PAGE * WIRE_PAGE_BYTES);
+}
+
+/* How many entries fit into the memory of a guest of this many bytes. */
+uint64_t ledger_room(uint64_t bytes);
 
 /*
  * Answers one request line (without its LF) into `reply` (with it) and returns

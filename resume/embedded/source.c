@@ -7,6 +7,7 @@
 
 #include "resume/embedded/source.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,6 +255,17 @@ static size_t embedded_nics(struct guest_source *s, struct guest_nic *nics)
 	return 0;
 }
 
+static size_t embedded_disks(struct guest_source *s, struct guest_disk *disks)
+{
+	const struct embedded_spec *spec = &s->guest.control->spec;
+
+	static_assert(sizeof(disks->name) == sizeof(spec->disk), "disk names");
+	if (!spec->disk[0])
+		return 0;
+	strcpy(disks[0].name, spec->disk);
+	return 1;
+}
+
 static int embedded_source_after_shutdown(struct guest_source *s, bool *again)
 {
 	embedded_stop_tracking(s);
@@ -306,6 +318,7 @@ const struct guest_source_ops guest_embedded_source = {
 	.stop_tracking = embedded_stop_tracking,
 	.status = embedded_source_status,
 	.nics = embedded_nics,
+	.disks = embedded_disks,
 	.barrier = embedded_barrier,
 	.gate = embedded_gate,
 	.gate_held = embedded_gate_held,

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "resume/disk/names.h"
 #include "resume/embedded/control.h"
 
 #define X(name, word) word,
@@ -38,6 +39,7 @@ enum key_type {
 	KEY_NUMBER,
 	KEY_WORD,
 	KEY_FILE,
+	KEY_DISK,
 };
 
 static const struct key {
@@ -57,6 +59,7 @@ static const struct key {
 	{ "port", KEY_NUMBER, OF_LEDGER, AT(port), 1, 65535, NULL },
 	{ "address", KEY_ADDRESS, OF_LEDGER, AT(address), 0, 0, NULL },
 	{ "gate", KEY_WORD, OF_LEDGER, AT(gate), 0, 0, gates },
+	{ "disk", KEY_DISK, OF_LEDGER, AT(disk), 0, 0, NULL },
 	{ "rate", KEY_NUMBER, OF_DIRTY | OF_REPLAY, AT(rate), 0, 100000000,
 	  NULL },
 	{ "pattern", KEY_WORD, OF_DIRTY, AT(pattern), 0, 0, patterns },
@@ -193,6 +196,11 @@ static bool set_value(struct embedded_spec *s, const struct key *k,
 			return false;
 		strcpy(at, value);
 		return true;
+	case KEY_DISK:
+		if (!disk_name_good(value))
+			return false;
+		strcpy(at, value);
+		return true;
 	}
 	return false;
 }
@@ -217,7 +225,10 @@ static int set_word(struct embedded_spec *s, const char *word, unsigned int of,
 					? ": a size such as 64M or 1G, from 1M"
 					  " to 256G"
 				: k->type == KEY_FILE ? ": a path from / on"
-						      : "");
+				: k->type == KEY_DISK
+					? ": the name of a disk, as in `colod"
+					  " disk create'"
+					: "");
 		return -EINVAL;
 	}
 	guest_error_set(err, "%s guest has no '%.*s'%s",
@@ -302,8 +313,12 @@ void embedded_spec_format(const struct embedded_spec *s,
 	text += n;
 	switch (s->workload) {
 	case EMBEDDED_LEDGER:
-		snprintf(text, room, ",address=%s,port=%u,gate=%s", s->address,
-			 s->port, gates[s->gate]);
+		n = snprintf(text, room, ",address=%s,port=%u,gate=%s",
+			     s->address, s->port, gates[s->gate]);
+		/* Without it a peer of before may have the twin. */
+		if (s->disk[0])
+			snprintf(text + n, room - (size_t)n, ",disk=%s",
+				 s->disk);
 		break;
 	case EMBEDDED_REPLAY:
 		snprintf(text, room, ",rate=%u", s->rate);

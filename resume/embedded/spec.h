@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "resume/disk/names.h"
 #include "resume/guest.h"
 
 enum {
@@ -74,6 +75,8 @@ struct embedded_spec {
 	char address[48];
 	uint32_t port;
 	bool gate; /* false for tests only: replies are not held back */
+	/* A replicated disk (resume/disk/names.h), or "". */
+	char disk[DISK_NAME_MAX + 1];
 	/* dirty, replay */
 	uint32_t rate; /* pages a second */
 	/* dirty */

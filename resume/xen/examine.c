@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "resume/xen/disks.h"
 #include "resume/xen/kind.h"
 
 #include <errno.h>
@@ -127,6 +128,23 @@ static bool say_resume(const struct report *r, enum guest_ask ask,
 	return can;
 }
 
+static void say_disks(const struct report *r, const char *vbds)
+{
+	struct guest_disk disks[GUEST_DISKS_MAX];
+	size_t n = xen_disks(r->s->host, r->s->domid, disks), at = 0;
+	char names[GUEST_DISKS_MAX * (GUEST_DISK_NAME_MAX + 2) + 1] = "";
+
+	for (size_t i = 0; i < n && i < GUEST_DISKS_MAX; i++)
+		at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s",
+				       i ? ", " : "", disks[i].name);
+	if (n)
+		say(r, true, "disks", "%s; of them replicated: %s", vbds,
+		    names);
+	else
+		say(r, true, "disks", "%s; what is on them is not replicated",
+		    vbds);
+}
+
 static void say_devices(const struct report *r)
 {
 	struct xen_devices *d;
@@ -147,8 +165,7 @@ static void say_devices(const struct report *r)
 				 : " (not connected)");
 	}
 	if (*vbds)
-		say(r, true, "disks", "%s; what is on them is not replicated",
-		    vbds);
+		say_disks(r, vbds);
 	if (*vifs)
 		say(r, true, "network",
 		    "%s; output is held back until it is committed", vifs);

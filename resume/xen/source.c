@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "resume/xen/able.h"
+#include "resume/xen/disks.h"
 #include "resume/xen/kind.h"
 #include "resume/xen/lifecycle.h"
 #include "resume/xen/pv/source.h"
@@ -245,6 +246,8 @@ static int check_able(struct guest_source *s, bool held,
 		rc = check_running(s, err);
 	if (rc == 0)
 		rc = xen_able(s, held, err);
+	if (rc == 0)
+		rc = xen_disks_able(s->host, s->domid, s->name, err);
 	return rc ? rc : open_events(s, err);
 }
 
@@ -538,6 +541,11 @@ static void xen_close(struct guest_source *s)
 	xen_source_free(s);
 }
 
+static size_t xen_source_disks(struct guest_source *s, struct guest_disk *disks)
+{
+	return xen_disks(s->host, s->domid, disks);
+}
+
 const struct guest_source_ops guest_xen_source = {
 	.name = "xen",
 	.open = xen_open,
@@ -552,6 +560,7 @@ const struct guest_source_ops guest_xen_source = {
 	.stop_tracking = xen_stop_tracking,
 	.status = xen_status,
 	.nics = xen_source_nics,
+	.disks = xen_source_disks,
 	.yield = xen_yield,
 	.after_shutdown = xen_source_after_shutdown,
 	.cancel = xen_cancel,

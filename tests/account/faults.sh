@@ -15,15 +15,18 @@ not_struck= # the last one, where it was not passed in time, or somebody was fas
 # POINT SIDE, from the program, so that none is forgotten.
 fault_points() {
 	"$colod" check --verbose |
-		sed -n 's/^ok  *fault \([^ ]*\) *\([a-z]*\): .*/\1 \2/p'
+		sed -n 's/^ok  *fault \([^ ]*\) *\([a-z]*\)\(, disk\)\{0,1\}: .*/\1 \2/p' |
+		if [ "$disk_mib" = 0 ]; then grep -v '^disk-'; else cat; fi
 }
 
 # By then the guest's own host is dead: who dies here, too, takes the guest
 # along, which no pair of hosts survives.
 second_death() { # point action
 	case $1:$2 in
-	after-fence:error | before-activate:error | mid-activate:error) return 1 ;;
-	after-fence:* | before-activate:* | mid-activate:*) return 0 ;;
+	after-fence:error | before-activate:error | mid-activate:error | \
+		disk-before-*:error) return 1 ;;
+	after-fence:* | before-activate:* | mid-activate:* | \
+		disk-before-*) return 0 ;;
 	esac
 	return 1
 }
@@ -57,8 +60,8 @@ shuffled() {
 # At which passage: a later one of those that come by many times, after protection.
 passage() { # point
 	case $1 in
-	*-image | image-sent | *-build | *-fence | *-activate | connect | \
-		accept | handshake) echo 1 ;;
+	*-image | image-sent | *-build | *-fence | *-activate | disk-before-* | \
+		connect | accept | handshake) echo 1 ;;
 	*) echo $((2 + RANDOM % 30)) ;;
 	esac
 }
@@ -78,7 +81,7 @@ accident() { # point run|other
 	case $1:$2 in
 	*-fence:run) harm kill-host "$other" ;;
 	*-fence:other) harm kill-colod "$run" ;;
-	*-activate:other) harm kill-host "$run" ;;
+	*-activate:other | disk-before-*:other) harm kill-host "$run" ;;
 	accept:*) status_of "${!2}" >/dev/null ;;
 	esac
 }
@@ -98,7 +101,9 @@ fault_round() { # POINT:ACTION:run|other
 		secondary "$host"
 	fi
 	armed=${colod_pid[$host]}
-	case $point in *-fence | *-activate) recover || return 1 ;; esac
+	case $point in
+	*-fence | *-activate | disk-before-*) recover || return 1 ;;
+	esac
 	accident "$point" "$side"
 	within "$patience" strikes_or_ended "$host" "$lines" \
 		"$point" "$armed"

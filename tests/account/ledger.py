@@ -5,7 +5,7 @@
 	ledger.py [PORT] [COUNT=DEED...]
 
 Prints its port, then serves until standard input ends.  When the chain has
-COUNT transactions, once, the DEED is done:
+COUNT transactions (0: at once), once, the DEED is done:
 
 	forget:K	the last K are as if they had never been; everyone is cut off
 	replay:K	the last K are not answered, but executed; all are cut off
@@ -14,6 +14,8 @@ COUNT transactions, once, the DEED is done:
 	invent		a transaction that client 7 has never sent
 	spoil		the last hash in the chain is wrong
 	sum		SUM tells another total from now on
+	disk:N		DISK tells that the disk differs at N from now on
+	older		DISK tells a shorter chain from now on
 	silent:MS	nothing is answered for so long
 	mute		who is connected now is never answered again, nor cut off
 	nonsense	the next answer is none
@@ -58,6 +60,8 @@ class Ledger:
         self.chain = []  # client, seq, from, to, amount, hash
         self.last = {}  # client: its last seq and its place
         self.wrong = 0
+        self.differs = 0
+        self.older = 0
 
     def head(self):
         return self.chain[-1][5] if self.chain else 0
@@ -90,6 +94,10 @@ class Ledger:
             return "".join(lines) + f"END {self.head():016x}\n"
         if word == "SUM":
             return f"SUM {len(self.chain)} {self.head():016x} {self.wrong}\n"
+        if word == "DISK" and self.differs:
+            return f"NO 0 0 disk differs at {self.differs}\n"
+        if word == "DISK":
+            return f"DISK {len(self.chain) - self.older} {self.head():016x}\n"
         raise ValueError(line)
 
     def forget(self, count):
@@ -142,6 +150,10 @@ class Server:
             ledger.chain[-1] = ledger.chain[-1][:5] + (ledger.head() ^ 1,)
         elif word == "sum":
             ledger.wrong = 1
+        elif word == "disk":
+            ledger.differs = number
+        elif word == "older":
+            ledger.older = 1
         elif word == "silent":
             time.sleep(number / 1000)
         elif word == "mute":
@@ -204,6 +216,9 @@ class Server:
                     self.close(client)
 
     def serve(self):
+        at_once = self.due()
+        if at_once:
+            self.deed(*at_once)
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is sys.stdin:

@@ -8,6 +8,10 @@
 # process starts the others, and killing the host is killing the group.  The
 # ledger's port belongs to whichever host it runs on.
 #
+# With COLOD_ACCOUNT_DISK_MIB the ledger has a second copy of its chain on a
+# replicated disk of that size (26,214 payments a MiB): each host has a storage of
+# its own, and serves it from its first moment on.
+#
 # `run` is the host that the guest runs on as far as is known, `other` the one
 # that holds the standby.  rounds.sh does harm and lets recover() find out what
 # became of it.
@@ -37,11 +41,13 @@ timing=(--heartbeat=20 --lost-after="${COLOD_ACCOUNT_LOST_AFTER:-$((25 * slow))}
 ack_timeout=${COLOD_ACCOUNT_ACK_TIMEOUT:-$((3000 * slow))}
 interval=${COLOD_ACCOUNT_INTERVAL:-20}
 guest_options=mem=32M # further KEY=VALUE of the guest
+disk_mib=${COLOD_ACCOUNT_DISK_MIB:-0} # 0: no disk
 run=a
 other=b
 clients_pid=
 declare -A fault=([a]='' [b]='') # COLOD_FAULT for the next colod there
 declare -A colod_pid=([a]='' [b]='')
+declare -A serve_pid=([a]='' [b]='') # who serves the disk
 starts=0
 declare -A init=([a]='' [b]='')	 # the first process of a host
 declare -A init_fd=([a]='' [b]='')
@@ -99,6 +105,7 @@ host_on() {	# host
 	# For both, so that to write to a dead host is no error.
 	exec {fd}<>"$dir/$1.console"
 	init_fd[$1]=$fd
+	serve_disk "$1"
 }
 
 host_lives() { [ ! -e "$dir/$1.dead" ] && lives "${init[$1]}"; }
@@ -111,6 +118,7 @@ host_off() {	# host
 		kill -KILL -- "-${init[$1]}" 2>/dev/null
 	[ -z "${init[$1]}" ] || until_true gone "${init[$1]}"
 	init[$1]=''
+	kill_nbdkit "$1"
 	fd=${init_fd[$1]}
 	[ -z "$fd" ] || exec {fd}>&-
 	init_fd[$1]=''
@@ -124,12 +132,20 @@ signal_host() {	# signal host
 
 # A colod runs in the background of the host's shell, which notes its pid and
 # how it ended.
+launch() {	# host words: $launched is its pid
+	local note=$dir/$1.pid.$((starts += 1))
+	printf '%s\n' "(echo '=== $2'; $2 </dev/null & \
+echo \$! >$note.new; mv $note.new $note; \
+wait \$!; echo \$? >>$dir/$1.ends) 2>&1 &" >&"${init_fd[$1]}"
+	until_true started "$1" "$note"
+	launched=$(cat "$note" 2>/dev/null)
+}
+
 start() {	# host role words...
 	local host=$1 role=$2 words
-	local note=$dir/$host.pid.$((starts += 1))
 	shift 2
 	printf -v words '%q ' "$colod" "$role" --run-dir "$dir/$host/run" \
-		--ca "$certs/ca.crt" --cert "$certs/$host.crt" \
+		--disk-dir "$dir/$host/disks" --ca "$certs/ca.crt" --cert "$certs/$host.crt" \
 		--key "$certs/$host.key" "${timing[@]}" \
 		--fence "exec 2>&1; bash $here/fence.sh $dir/$host/ $(peer "$host")" \
 		"$@"
@@ -140,11 +156,8 @@ start() {	# host role words...
 		words="COLOD_FAULT=${fault[$host]} $words"
 	fault[$host]=''
 	colod_pid[$host]=''
-	printf '%s\n' "(echo '=== $words'; $words </dev/null & \
-echo \$! >$note.new; mv $note.new $note; \
-wait \$!; echo \$? >>$dir/$host.ends) 2>&1 &" >&"${init_fd[$host]}"
-	until_true started "$host" "$note"
-	colod_pid[$host]=$(cat "$note" 2>/dev/null)
+	launch "$host" "$words"
+	colod_pid[$host]=$launched
 }
 
 started() { [ -e "$2" ] || ! host_lives "$1"; } # host note
@@ -168,10 +181,12 @@ secondary() {	# host
 }
 
 primary() {	# host
+	local disk=''
+	[ "$disk_mib" = 0 ] || disk=,disk=ledger
 	# Reconnecting at every checkpoint is not what clients are promised.
 	start "$1" primary --interval="$interval" --retry=100 \
 		--ack-timeout="$ack_timeout" --resume=fast \
-		"embedded:ledger,port=$ledger_port,$guest_options" \
+		"embedded:ledger,port=$ledger_port,$guest_options$disk" \
 		"127.0.0.1:${link_port[$(peer "$1")]}"
 }
 
@@ -192,9 +207,74 @@ state_of() {	# host: role-state
 		's/.*"role":"\([a-z]*\)".*"state":"\([a-z]*\)".*/\1-\2/p'
 }
 
+# --- the disk --------------------------------------------------------------
+
+disk() {	# host verb words...
+	local host=$1
+	shift
+	timeout 20 "$colod" disk "$@" --disk-dir "$dir/$host/disks" \
+		--run-dir "$dir/$host/run"
+}
+
+make_disk() {	# host
+	mkdir -p "$dir/$1/run" "$dir/$1/disks"
+	[ "$disk_mib" = 0 ] || [ -e "$dir/$1/storage" ] || {
+		truncate -s "${disk_mib}M" "$dir/$1/storage" &&
+			disk "$1" create ledger "$dir/$1/storage"
+	} || fail "there is no disk on host $1"
+}
+
+times_served() { grep -c '^[^=]*disk ledger: served at' "$dir/$1.log"; }
+
+served_or_ended() {	# host times
+	[ "$(times_served "$1")" -gt "$2" ] || ! lives "${serve_pid[$1]}"
+}
+
+serve_disk() {	# host
+	local words times
+	make_disk "$1"
+	[ "$disk_mib" != 0 ] || return 0
+	times=$(times_served "$1")
+	printf -v words '%q ' "$colod" disk serve ledger --no-device \
+		--disk-dir "$dir/$1/disks" --run-dir "$dir/$1/run"
+	launch "$1" "$words"
+	serve_pid[$1]=$launched
+	until_true served_or_ended "$1" "$times"
+}
+
+serve_lives() { [ "$disk_mib" = 0 ] || lives "${serve_pid[$1]}"; }
+
+# It is in a group of its own, and goes on where its `serve` was killed.
+kill_nbdkit() {	# host
+	local p
+	[ "$disk_mib" != 0 ] || return 0
+	for p in $(pids_of "$dir/$1/"); do
+		! grep -qs '^nbdkit$' "/proc/$p/comm" ||
+			kill -KILL "$p" 2>/dev/null
+	done
+}
+
+# Both have run alone, and the other one's data is that of the clients: of a host
+# that is off.
+give_up_disk() {	# host
+	[ "$disk_mib" != 0 ] || return 0
+	! disk "$1" list --json | grep -q '"alone":true' ||
+		disk "$1" forget ledger >>"$dir/$1.log" 2>&1 ||
+		fail "the disk of host $1 cannot be forgotten"
+}
+
+# The ledger compares it with its memory, and did so at each takeover.
+disk_agrees() {
+	local says
+	[ "$disk_mib" != 0 ] || return 0
+	says=$("$account_clients" --check --drain=$((patience * 1000)) \
+		"127.0.0.1:$ledger_port") || fail "of the disk it says: $says"
+}
+
 # --- the clients -----------------------------------------------------------
 
 clients_start() {	# options
+	[ "$disk_mib" = 0 ] || set -- --disk "$@"
 	coproc CLIENTS {
 		exec "$account_clients" --control --record="$dir/record" -v \
 			"$@" "127.0.0.1:$ledger_port" 2>"$dir/clients.log"
@@ -304,7 +384,6 @@ account_end() {
 account_begin() {	# options of the clients
 	host_on a
 	host_on b
-	mkdir -p "$dir/a/run" "$dir/b/run"
 	secondary b
 	primary a
 	settle
@@ -312,6 +391,10 @@ account_begin() {	# options of the clients
 	served || fail "promises were broken at once"
 }
 
+[ "$disk_mib" = 0 ] || command -v nbdkit >/dev/null || {
+	say "without a disk, for there is no nbdkit on this machine"
+	disk_mib=0
+}
 [ -x "$colod" ] || skip "there is no $colod: make check builds it"
 seed=${COLOD_ACCOUNT_SEED:-$((RANDOM * 32768 + RANDOM))}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/account.XXXXXX") || exit 1

@@ -58,6 +58,8 @@ static void usage(FILE *out)
 	      "  --control          take commands from standard input:\n"
 	      "                     status, mark (the longest silence begins\n"
 	      "                     anew), verify (or its end): end\n"
+	      "  --disk             the ledger's disk has to agree as well\n"
+	      "  --check            pay nothing, ask for the disk alone\n"
 	      "  --json             the verdict as JSON\n"
 	      "  -v, --verbose      each silence of more than 100 ms\n",
 	      out);
@@ -110,8 +112,8 @@ static uint64_t *member(struct options *o, const struct number *n)
 
 int options_parse(int argc, char **argv, struct options *o)
 {
-	enum { RECORD = 1000, CONTROL, JSON, HELP };
-	struct option longs[NUMBERS + 6] = { 0 };
+	enum { RECORD = 1000, CONTROL, DISK, CHECK, JSON, HELP };
+	struct option longs[NUMBERS + 8] = { 0 };
 	size_t i;
 	int c;
 
@@ -123,6 +125,8 @@ int options_parse(int argc, char **argv, struct options *o)
 	}
 	longs[i++] = (struct option){ "record", 1, NULL, RECORD };
 	longs[i++] = (struct option){ "control", 0, NULL, CONTROL };
+	longs[i++] = (struct option){ "disk", 0, NULL, DISK };
+	longs[i++] = (struct option){ "check", 0, NULL, CHECK };
 	longs[i++] = (struct option){ "json", 0, NULL, JSON };
 	longs[i++] = (struct option){ "help", 0, NULL, HELP };
 	longs[i] = (struct option){ "verbose", 0, NULL, 'v' };
@@ -132,6 +136,10 @@ int options_parse(int argc, char **argv, struct options *o)
 			o->record = optarg;
 		} else if (c == CONTROL) {
 			o->control = true;
+		} else if (c == DISK) {
+			o->disk = true;
+		} else if (c == CHECK) {
+			o->check = true;
 		} else if (c == JSON) {
 			o->json = true;
 		} else if (c == 'v') {

@@ -20,6 +20,8 @@ struct options {
 	uint64_t seed;
 	const char *record;
 	bool control;
+	bool disk;  /* it is to agree with the chain, too */
+	bool check; /* nothing but that */
 	bool json;
 	bool verbose;
 };

@@ -45,6 +45,8 @@ void report_text(FILE *out, const struct clients *all, const struct verdict *v,
 		fprintf(out, ", chain of %" PRIu64 " verified", v->chain);
 	if (!err && !v->sum_agrees)
 		fprintf(out, ", the sum is WRONG");
+	if (!err && !v->disk_agrees)
+		fprintf(out, ", the disk DIFFERS");
 	fprintf(out, ", service back after %" PRIu64 " ms\n",
 		all->outages.longest_us / 1000);
 }
@@ -71,8 +73,11 @@ void report_json(FILE *out, const struct clients *all, const struct verdict *v,
 	NUMBER("connections", all->connections);
 	NUMBER("longest_us", o->longest_us);
 #undef NUMBER
-	fprintf(out, ",\"read\":%s,\"sum_agrees\":%s,\"outages\":[",
-		err ? "false" : "true", v->sum_agrees ? "true" : "false");
+	fprintf(out,
+		",\"read\":%s,\"sum_agrees\":%s,\"disk_agrees\":%s,"
+		"\"outages\":[",
+		err ? "false" : "true", v->sum_agrees ? "true" : "false",
+		v->disk_agrees ? "true" : "false");
 	for (i = 0; i < o->count; i++)
 		fprintf(out,
 			"%s{\"at_us\":%" PRIu64 ",\"length_us\":%" PRIu64 "}",

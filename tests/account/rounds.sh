@@ -22,6 +22,7 @@ swap() {
 	run=$other
 	other=$(peer "$run")
 	takeovers=$((takeovers + 1))
+	give_up_disk "$other"
 	host_on "$other"
 	secondary "$other"
 	stop_colod "$run"
@@ -71,7 +72,10 @@ protect_anew() {
 }
 
 step() {
-	local run_state other_state
+	local run_state other_state host
+	for host in a b; do
+		! host_lives $host || serve_lives $host || serve_disk $host
+	done
 	other_state=$(state_of "$other")
 	run_state=$(state_of "$run")
 	if [ "$other_state" = secondary-active ]; then
@@ -138,6 +142,7 @@ settle() {
 recover() {
 	settle
 	served || return 1
+	disk_agrees
 	# Longer than an operator of this test takes: somebody wants to know why.
 	[ "$longest_ms" -lt $((5000 * slow)) ] || keep=1
 }
@@ -180,6 +185,8 @@ harm() { # kind host
 		sleep 0.1
 		kill -CONT "$pid"
 		;;
+	kill-nbdkit) kill_nbdkit "$host" ;;
+	kill-serve) kill -KILL "${serve_pid[$host]}" ;;
 	cut) drill "$host" cut=0:1 ;;
 	stall) drill "$host" stall=0:2 ;;
 	noise) # what a drill does to frames must never be taken for a death
@@ -192,6 +199,7 @@ harm() { # kind host
 }
 
 harms="kill-host kill-colod stop-host stop-colod pause-colod cut stall noise"
+[ "$disk_mib" = 0 ] || harms+=" kill-nbdkit kill-serve"
 
 # One thing at a random moment, and the way back from it.
 round() { # kind, run|other

@@ -7,10 +7,12 @@
 #
 #	make check-soak
 #	FAILOVERS=20 COLOD_ACCOUNT_SEED=7 tests/account/soak.sh
+#	COLOD_ACCOUNT_DISK_MIB=0 ...	without a disk
 #
 # One line a round.  Exit status 0: nothing was lost.
 
 name=soak
+: "${COLOD_ACCOUNT_DISK_MIB:=48}"
 . "${abs_top_srcdir:-.}/tests/account/lib.sh"
 
 failovers=${FAILOVERS:-200}

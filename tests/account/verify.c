@@ -24,6 +24,7 @@ struct reader {
 	uint64_t patience_us;
 	uint64_t heard_us;
 	FILE *in; /* the connection, or NULL */
+	enum { CHAIN, SUM, DISK, READ } stage;
 };
 
 static void fault(struct reader *r, uint64_t *count, const char *fmt, ...)
@@ -108,6 +109,13 @@ static int next_line(struct reader *r, char *line, size_t room)
 	return 0;
 }
 
+static int one_line(struct reader *r, const char *request, char *line)
+{
+	int err = ask(r, request);
+
+	return err ? err : next_line(r, line, LINE_BYTES);
+}
+
 /* --- the chain ----------------------------------------------------------- */
 
 /* One that belongs to a client of ours. */
@@ -184,7 +192,7 @@ static int entry(struct reader *r, struct words *w)
 static int block(struct reader *r, bool *more)
 {
 	uint64_t before = r->v->chain, head;
-	char line[256];
+	char line[LINE_BYTES];
 	int err;
 
 	snprintf(line, sizeof(line), "CHAIN %" PRIu64 " %d\n", before + 1,
@@ -217,15 +225,13 @@ static int block(struct reader *r, bool *more)
 
 static int sum(struct reader *r)
 {
-	char line[256];
+	char line[LINE_BYTES];
 	struct words w = { .rest = line };
 	uint64_t count, head;
 	int64_t total;
 	int err;
 
-	err = ask(r, "SUM\n");
-	if (!err)
-		err = next_line(r, line, sizeof(line));
+	err = one_line(r, "SUM\n", line);
 	if (err)
 		return err;
 	if (strcmp(words_next(&w), "SUM"))
@@ -235,13 +241,40 @@ static int sum(struct reader *r)
 	total = words_signed(&w);
 	if (!words_good(&w))
 		return -EPROTO;
-	r->v->summed = true;
 	r->v->sum_agrees = count == r->v->chain && head == r->v->head && !total;
 	if (!r->v->sum_agrees)
 		fprintf(r->out,
 			"SUM is %" PRIu64 " %016" PRIx64 " %" PRId64
 			" for a chain of %" PRIu64 " %016" PRIx64 "\n",
 			count, head, total, r->v->chain, r->v->head);
+	return 0;
+}
+
+static int disk(struct reader *r)
+{
+	char line[LINE_BYTES];
+	struct words w = { .rest = line };
+	uint64_t count, head;
+	int err = one_line(r, "DISK\n", line);
+
+	if (err)
+		return err;
+	if (!strncmp(line, "NO ", 3)) {
+		fprintf(r->out, "DISK is %s\n", line);
+		return 0;
+	}
+	if (strcmp(words_next(&w), "DISK"))
+		return -EPROTO;
+	count = words_number(&w, 10, UINT64_MAX);
+	head = words_number(&w, 16, UINT64_MAX);
+	if (!words_good(&w))
+		return -EPROTO;
+	r->v->disk_agrees = count == r->v->chain && head == r->v->head;
+	if (!r->v->disk_agrees)
+		fprintf(r->out,
+			"DISK is %" PRIu64 " %016" PRIx64
+			" for a chain of %" PRIu64 " %016" PRIx64 "\n",
+			count, head, r->v->chain, r->v->head);
 	return 0;
 }
 
@@ -280,8 +313,42 @@ static void begin(const struct record *r)
 	}
 }
 
+/* -EAGAIN becomes -ETIMEDOUT when nothing has come for too long. */
+static int again(struct reader *r, int err)
+{
+	if (err != -EAGAIN)
+		return err;
+	clock_sleep_us(RETRY_US);
+	return clock_now_us() - r->heard_us > r->patience_us ? -ETIMEDOUT
+							     : -EAGAIN;
+}
+
+static int read_on(struct reader *r, bool with_disk)
+{
+	bool more;
+	int err;
+
+	switch (r->stage) {
+	case CHAIN:
+		err = block(r, &more);
+		if (!err && !more)
+			r->stage = SUM;
+		return err;
+	case SUM:
+		err = sum(r);
+		if (!err)
+			r->stage = with_disk ? DISK : READ;
+		return err;
+	default:
+		err = disk(r);
+		if (!err)
+			r->stage = READ;
+		return err;
+	}
+}
+
 int verify(const struct sockaddr_in *ledger, const struct record *record,
-	   uint64_t patience_us, struct verdict *v, FILE *out)
+	   bool with_disk, uint64_t patience_us, struct verdict *v, FILE *out)
 {
 	struct reader r = {
 		.ledger = ledger,
@@ -291,27 +358,38 @@ int verify(const struct sockaddr_in *ledger, const struct record *record,
 		.patience_us = patience_us,
 		.heard_us = clock_now_us(),
 	};
-	bool more = true;
-	int err;
+	int err = 0;
 
 	memset(v, 0, sizeof(*v));
+	v->disk_agrees = !with_disk;
 	begin(record);
-	do {
-		err = more ? block(&r, &more) : sum(&r);
-		if (err == -EAGAIN) {
-			clock_sleep_us(RETRY_US);
-			if (clock_now_us() - r.heard_us > patience_us)
-				err = -ETIMEDOUT;
-		}
-	} while (err == -EAGAIN || (!err && !v->summed));
+	while ((!err || err == -EAGAIN) && r.stage != READ)
+		err = again(&r, read_on(&r, with_disk));
 	hang_up(&r);
 	if (!err)
 		missing(&r);
 	return err;
 }
 
+int verify_disk(const struct sockaddr_in *ledger, uint64_t patience_us,
+		char line[LINE_BYTES])
+{
+	struct reader r = {
+		.ledger = ledger,
+		.patience_us = patience_us,
+		.heard_us = clock_now_us(),
+	};
+	int err;
+
+	do
+		err = again(&r, one_line(&r, "DISK\n", line));
+	while (err == -EAGAIN);
+	hang_up(&r);
+	return err;
+}
+
 bool verdict_good(const struct verdict *v)
 {
 	return !v->lost && !v->duplicated && !v->changed && !v->invented &&
-	       !v->gaps && !v->broken && v->sum_agrees;
+	       !v->gaps && !v->broken && v->sum_agrees && v->disk_agrees;
 }

@@ -6,6 +6,8 @@
  * every payment, asks for the sum, and then looks for payments that were
  * acknowledged and not ticked off.
  *
+ * Where it is asked to, it has the ledger compare its disk with that chain.
+ *
  * A connection that ends is made again, and the reading goes on where it was,
  * until nothing has come for as long as the patience lasts: -ETIMEDOUT.
  * -EPROTO: the ledger sends lines that are not of the protocol.  Blocks.
@@ -31,13 +33,18 @@ struct verdict {
 	uint64_t broken;     /* hashes that do not follow */
 	uint64_t chain;	     /* its length */
 	uint64_t head;
-	bool summed; /* SUM was answered */
 	bool sum_agrees;
+	bool disk_agrees; /* or was not asked for */
 };
 
+enum { LINE_BYTES = 256 };
+
 /* Names the first few of each fault on `out`. */
-int verify(const struct sockaddr_in *ledger, const struct record *r,
+int verify(const struct sockaddr_in *ledger, const struct record *r, bool disk,
 	   uint64_t patience_us, struct verdict *v, FILE *out);
+/* The ledger's answer to DISK, without its LF. */
+int verify_disk(const struct sockaddr_in *ledger, uint64_t patience_us,
+		char line[LINE_BYTES]);
 bool verdict_good(const struct verdict *v);
 
 #endif

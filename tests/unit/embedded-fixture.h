@@ -7,7 +7,9 @@
 #ifndef TESTS_UNIT_EMBEDDED_FIXTURE_H
 #define TESTS_UNIT_EMBEDDED_FIXTURE_H
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -169,6 +171,89 @@ static inline uint64_t steps(const struct embedded *e)
 static inline void order(const char *name, const char *text)
 {
 	assert_ok(embedded_order(run_dir, name, text, &why));
+}
+
+/* --- the ledger as its clients see it ------------------------------------- */
+
+static unsigned int port;
+
+/* One that nobody has at the moment. */
+static inline void choose_port(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+	port = ntohs(a.sin_port);
+	close(fd);
+}
+
+static inline struct guest_source *open_ledger(const char *more)
+{
+	char words[200];
+
+	choose_port();
+	snprintf(words, sizeof(words), "ledger,mem=2M,port=%u%s", port, more);
+	return open_guest(words);
+}
+
+static inline int dial(void)
+{
+	struct sockaddr_in a = {
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)port),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	const struct timeval patience = { .tv_sec = 20 };
+	uint64_t end_us = clock_now_us() + PATIENCE_US;
+	int fd;
+
+	do {
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+			break;
+		close(fd);
+		fd = -1;
+		clock_sleep_us(5000);
+	} while (clock_now_us() < end_us);
+	assert_true(fd >= 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return fd;
+}
+
+static inline void say(int fd, const char *text)
+{
+	assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL),
+			 (ssize_t)strlen(text));
+}
+
+/* One line; "" at the end of the connection. */
+static inline const char *hear(int fd)
+{
+	static char line[256];
+	size_t n = 0;
+
+	while (n < sizeof(line) - 1 && recv(fd, line + n, 1, 0) == 1)
+		if (line[n++] == '\n')
+			break;
+	line[n] = '\0';
+	return line;
+}
+
+static inline bool silent(int fd)
+{
+	struct pollfd p = { fd, POLLIN, 0 };
+
+	return poll(&p, 1, (int)(MOMENT_US / 1000)) == 0;
+}
+
+static inline void assert_begins(const char *line, const char *with)
+{
+	if (strncmp(line, with, strlen(with)))
+		fail_msg("'%s' instead of '%s...'", line, with);
 }
 
 /* The kinds are not part of these tests. */

@@ -221,6 +221,7 @@ static inline int setup_with(void **state, bool deltas, uint64_t memory_bytes)
 		.max_gfn = GUEST_PAGES - 1,
 		.deltas = deltas,
 		.memory_bytes = memory_bytes,
+		.disks = { .disk_dir = "/nowhere", .domain = "guest" },
 	};
 	static struct rig r;
 

@@ -108,6 +108,8 @@ static void nonsense_is_refused(void **state)
 		"CHAIN 1 1001",
 		"CHAIN 1 1 1",
 		"CHAIN -1 1",
+		"DISK 1",
+		"DISK ",
 	};
 	static const char *const bad_one[] = {
 		"PAY 1 1 4096 1 1",

@@ -36,6 +36,7 @@ static void defaults_are_those_of_the_manual(void **state)
 	assert_true(s.gate);
 	assert_int_equal(s.vcpus, 1);
 	assert_int_equal(s.tracker, EMBEDDED_TRACKER_AUTO);
+	assert_string_equal(s.disk, "");
 	assert_int_equal(parse("dirty", &s), 0);
 	assert_string_equal(s.name, "dirty");
 	assert_int_equal(s.mem_bytes, 256 << 20);
@@ -59,7 +60,7 @@ static void every_key_is_understood(void **state)
 	(void)state;
 	assert_int_equal(parse("ledger,mem=2G,name=a-B.9_,port=1,address=::1,"
 			       "gate=off,channel=xenstore,suspend=late,"
-			       "late=300,tracker=mprotect",
+			       "late=300,tracker=mprotect,disk=d-0_.x",
 			       &s),
 			 0);
 	assert_string_equal(s.name, "a-B.9_");
@@ -71,6 +72,7 @@ static void every_key_is_understood(void **state)
 	assert_int_equal(s.suspend, EMBEDDED_SUSPEND_LATE);
 	assert_int_equal(s.late_ms, 300);
 	assert_int_equal(s.tracker, EMBEDDED_TRACKER_MPROTECT);
+	assert_string_equal(s.disk, "d-0_.x");
 	assert_int_equal(parse("dirty,mem=1024K,rate=0,pattern=hot,words=512,"
 			       "whole=100,vcpus=16,fill=zero,span=1M",
 			       &s),
@@ -130,6 +132,15 @@ static void what_is_wrong_is_refused(void **state)
 		"ledger,suspend=maybe",
 		"ledger,tracker=none",
 		"ledger,gate=maybe",
+		"ledger,disk",
+		"ledger,disk=",
+		"ledger,disk=-a",
+		"ledger,disk=.a",
+		"ledger,disk=a/b",
+		"ledger,disk=../a",
+		"ledger,disk=a b",
+		"dirty,disk=a",
+		"replay,disk=a",
 		"dirty,words=0",
 		"dirty,words=513",
 		"dirty,whole=101",
@@ -149,6 +160,7 @@ static void what_is_wrong_is_refused(void **state)
 		"replay,port=1",
 	};
 	char long_file[300] = "replay,file=/";
+	char long_disk[100] = "ledger,disk=";
 	char long_name[100] = "ledger,name=", all[2000];
 	struct embedded_spec s;
 
@@ -167,6 +179,10 @@ static void what_is_wrong_is_refused(void **state)
 	assert_int_equal(parse(long_file, &s), -EINVAL);
 	strcat(long_name, "x");
 	assert_int_equal(parse(long_name, &s), -EINVAL);
+	memset(long_disk + strlen(long_disk), 'x', DISK_NAME_MAX);
+	assert_int_equal(parse(long_disk, &s), 0);
+	strcat(long_disk, "x");
+	assert_int_equal(parse(long_disk, &s), -EINVAL);
 	memset(all, 'a', sizeof(all) - 1);
 	all[sizeof(all) - 1] = '\0';
 	assert_int_equal(parse(all, &s), -EINVAL);
@@ -178,6 +194,7 @@ static void formatted_it_parses_to_the_same(void **state)
 		"ledger",
 		"dirty",
 		"ledger,name=x,port=99,gate=off,address=::1,channel=xenstore",
+		"ledger,disk=root.0",
 		"dirty,mem=256G,rate=7,pattern=sequential,words=1,whole=0,"
 		"vcpus=3,suspend=late,late=1,tracker=uffd",
 		"dirty,whole=100,fill=zero",
@@ -211,6 +228,18 @@ static void a_file_does_not_cross_the_wire(void **state)
 	assert_string_equal(s.file, "");
 }
 
+/* A peer that has never heard of disks takes a guest without one. */
+static void what_was_not_asked_for_is_not_said(void **state)
+{
+	struct embedded_spec s;
+	char text[EMBEDDED_SPEC_MAX];
+
+	(void)state;
+	assert_int_equal(parse("ledger", &s), 0);
+	embedded_spec_format(&s, text);
+	assert_null(strstr(text, "disk"));
+}
+
 static void only_some_may_change_at_run_time(void **state)
 {
 	struct embedded_spec s;
@@ -222,6 +251,7 @@ static void only_some_may_change_at_run_time(void **state)
 	assert_int_equal(embedded_spec_change(&s, "late=9", &why), 0);
 	assert_int_equal(s.late_ms, 9);
 	assert_int_equal(embedded_spec_change(&s, "mem=1M", &why), -EINVAL);
+	assert_int_equal(embedded_spec_change(&s, "disk=d", &why), -EINVAL);
 	assert_int_equal(embedded_spec_change(&s, "suspend", &why), -EINVAL);
 	assert_int_equal(embedded_spec_change(&s, "", &why), -EINVAL);
 }
@@ -250,6 +280,7 @@ int main(void)
 		cmocka_unit_test(what_is_wrong_is_refused),
 		cmocka_unit_test(formatted_it_parses_to_the_same),
 		cmocka_unit_test(a_file_does_not_cross_the_wire),
+		cmocka_unit_test(what_was_not_asked_for_is_not_said),
 		cmocka_unit_test(only_some_may_change_at_run_time),
 		cmocka_unit_test(a_name_is_in_the_words_or_is_them),
 	};

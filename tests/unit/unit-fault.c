@@ -203,6 +203,7 @@ static void count(void *arg, const char *name, const char *side,
 	assert_int_equal(!strncmp(name, "slow-", 5) ||
 				 !strncmp(name, "model-", 6),
 			 flags == FAULT_XEN);
+	assert_int_equal(!strncmp(name, "disk-", 5), flags == FAULT_DISK);
 	snprintf(words, sizeof(words), "%s:error", name);
 	assert_int_equal(fault_init(words), 0);
 }
