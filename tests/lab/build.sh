@@ -7,8 +7,9 @@
 #	headers/	what modules for it are built with
 #	colod-guest.ko	the guest module (resume/guest-linux)
 #	dom0.cpio	dom0: busybox, Xen's tools, drivers, the lab's agent
-#	colod.cpio	a second small archive, appended at boot: colod, the
-#			libraries it needs besides, certificates
+#	colod.cpio	a second small archive, appended at boot: colod, nbdkit
+#			with colod's plugin, the libraries they need besides,
+#			certificates
 #	hvm.cpio	a third, for labs with HVM guests: their device model
 #	servers.cpio	another, for labs with servers in the guest
 #			(COLOD_LAB_SERVERS=1): /guest/redis.cpio, which a scenario
@@ -25,7 +26,7 @@ lab_top=$(cd "$lab_src/../.." && pwd)
 
 lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	xen-netback loop bridge virtio_pci virtio_net virtio_console
-	virtio_blk ifb tun
+	virtio_blk nbd ifb tun
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
 # Of a guest with an emulated disk and network card.
 lab_emulated_modules="ata_piix sd_mod e1000"
@@ -85,6 +86,8 @@ lab_find_tools() {
 	type depmod >/dev/null 2>&1 || missing+=" kmod"
 	type "${CC:-gcc}" >/dev/null 2>&1 || missing+=" gcc"
 	type make >/dev/null 2>&1 || missing+=" make"
+	lab_nbdkit=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin type -p nbdkit) ||
+		missing+=" nbdkit"
 	[ -e /usr/include/xenctrl.h ] || missing+=" libxen-dev"
 	[ -z "$missing" ] || lab_lacks "the Xen lab needs more packages:" \
 		"apt-get install$missing"
@@ -447,13 +450,14 @@ lab_tc() {
 # tests in which the peer is a stranger.
 lab_build_colod() {
 	local root=$cache/colod.root made=$cache/colod.cpio tc
-	lab_fresh "$made" "$COLOD" "$cache/dom0.cpio" && return
+	local plugin=${COLOD%/*}/nbdkit-colod-plugin.so
+	lab_fresh "$made" "$COLOD" "$plugin" "$cache/dom0.cpio" && return
 	rm -rf "$root"
 	mkdir -p "$root/bin"
 	tc=$(lab_tc)
 	# shellcheck disable=SC2086 # none or one
-	lab_copy_programs "$root" "$COLOD" $tc || return
-	mv "$root$COLOD" "$root/bin/colod"
+	lab_copy_programs "$root" "$COLOD" "$plugin" "$lab_nbdkit" $tc || return
+	mv "$root$COLOD" "$root$plugin" "$root$lab_nbdkit" "$root/bin/"
 	[ -z "$tc" ] || mv "$root$tc" "$root/bin/tc"
 	lab_not_twice "$root"
 	lab_certs "$cache/certs" && lab_certs "$cache/other-certs" || return

@@ -142,6 +142,7 @@ hosts_clean() {
 			for d in $(xl list | awk "NR > 2 { print \$2 }"); do
 				xl destroy $d
 			done
+			kill -9 $(pidof nbdkit)
 			i=0
 			while pidof colod colod-guard && [ $((i += 1)) -lt 50 ]; do
 				usleep 100000
@@ -149,7 +150,7 @@ hosts_clean() {
 			for p in /sys/class/net/plug*; do
 				[ ! -e "$p" ] || ip link del "${p##*/}"
 			done
-			rm -rf /run/lab.* /run/colod /tmp/*
+			rm -rf /run/lab.* /run/colod /tmp/* /var/lib/colod /root/web.img
 			[ "$(xl list | wc -l)" = 2 ] && ! pidof colod colod-guard' \
 			>/dev/null 2>&1 || host_kill $host
 	done
@@ -222,6 +223,7 @@ colod_start() {	# host, role, arguments...
 	# Arenas of 256 MiB would take an emulated host a minute to touch.
 	[ "$role" != primary ] ||
 		set -- --suspend-timeout=10000 --arena=64 --unsafe-no-fence "$@"
+	set -- --disk-dir=/var/lib/colod "$@"
 	on "$host" "echo 'lab: starting colod $role $*' >/run/colod.log
 		setsid sh -c 'env ${colod_env:-} colod $role \
 			--cert $certs/$host.crt --key $certs/$host.key \
@@ -346,7 +348,8 @@ log_dirty() {
 guest_vcpus=1
 guest_memory=128
 guest_vif=yes		# or empty: no network
-guest_disk=own		# or shared, the one both hosts see; or empty: none
+guest_disk=own		# or shared, the one both hosts see; replicated, see
+			# disk_serve; or empty: none
 guest_backend=kernel	# of that disk; or qemu, in an HVM guest's device model
 # Its witness, guest-check: MiB, pages rewritten a second, microseconds a turn.
 # With 16, 500 and 8000 it took seven tenths of an emulated processor that was
@@ -383,7 +386,10 @@ guest_config() {
 	! lab_unplugged || words+=" emulated=$([ -n "$guest_disk" ] && echo sda || echo none)"
 	# The second cure of netfront's lost memory needs this (colod(8)).
 	words+=" grant_table.free_per_iteration=0 $guest_words"
-	[ "$guest_disk" != shared ] || target=/dev/vda
+	case $guest_disk in
+	shared) target=/dev/vda ;;
+	replicated) target=/dev/colod/web ;;
+	esac
 	cat <<-END
 		name="guest"
 		type="$type"
