@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/cursor.h"
+#include "stream/messages_impl.h"
 
 enum {
 	SECTOR_BYTES = 512,
@@ -20,24 +21,6 @@ enum {
 
 #define SIZE_LIMIT (UINT64_C(1) << 44)
 #define BLOCK_LIMIT (SIZE_LIMIT / WIRE_DISK_BLOCK_BYTES)
-
-static struct frame_buf *message_new(uint16_t type, size_t length,
-				     struct cursor *c)
-{
-	struct frame_buf *b = frame_buf_new(type, 0, (uint32_t)length);
-
-	if (!b)
-		return NULL;
-	b->length = (uint32_t)length;
-	*c = cursor_over(frame_payload(b), length);
-	return b;
-}
-
-static int refuse(const char **why, const char *text)
-{
-	*why = text;
-	return -EPROTO;
-}
 
 static bool letter_or_digit(char c)
 {
@@ -80,7 +63,7 @@ struct frame_buf *disks_encode(const struct disks *d)
 	for (unsigned int i = 0; i < d->count; i++)
 		length += sizeof(struct wire_disk_offer) +
 			  name_length(&d->disk[i]);
-	b = message_new(WIRE_DISKS, length, &c);
+	b = message_new(WIRE_DISKS, 0, length, &c);
 	if (!b)
 		return NULL;
 	cursor_put_u64(&c, d->new_base);
@@ -157,7 +140,7 @@ int disks_decode(const struct frame *f, struct disks *d, const char **why)
 struct frame_buf *disks_taken_encode(const struct disks_taken *t)
 {
 	struct cursor c;
-	struct frame_buf *b = message_new(WIRE_DISKS_TAKEN,
+	struct frame_buf *b = message_new(WIRE_DISKS_TAKEN, 0,
 					  sizeof(struct wire_disks_taken) +
 						  t->count * sizeof(uint32_t),
 					  &c);
@@ -214,7 +197,7 @@ struct frame_buf *disk_blocks_encode(enum wire_type type,
 	size_t words = words_of(b->count);
 	struct cursor c;
 	struct frame_buf *f = message_new(
-		(uint16_t)type,
+		(uint16_t)type, 0,
 		sizeof(struct wire_disk_blocks) + words * sizeof(uint64_t), &c);
 
 	if (!f)
@@ -264,8 +247,9 @@ struct frame_buf *disk_hashes_encode(const struct disk_hashes *h)
 {
 	size_t bytes = (size_t)h->count * WIRE_DISK_HASH_BYTES;
 	struct cursor c;
-	struct frame_buf *b = message_new(
-		WIRE_DISK_HASHES, sizeof(struct wire_disk_hashes) + bytes, &c);
+	struct frame_buf *b =
+		message_new(WIRE_DISK_HASHES, 0,
+			    sizeof(struct wire_disk_hashes) + bytes, &c);
 
 	if (!b)
 		return NULL;

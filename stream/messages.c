@@ -17,26 +17,8 @@
 #include "base/cleanup.h"
 #include "base/cursor.h"
 #include "base/memory.h"
+#include "stream/messages_impl.h"
 #include "stream/text.h"
-
-/* A buffer of exactly `length` bytes and a cursor over its payload. */
-static struct frame_buf *message_new(uint16_t type, uint64_t epoch,
-				     size_t length, struct cursor *c)
-{
-	struct frame_buf *b = frame_buf_new(type, epoch, (uint32_t)length);
-
-	if (!b)
-		return NULL;
-	b->length = (uint32_t)length;
-	*c = cursor_over(frame_payload(b), length);
-	return b;
-}
-
-static int refuse(const char **why, const char *text)
-{
-	*why = text;
-	return -EPROTO;
-}
 
 /* The NUL-terminated rest of a name or text that was bounded before. */
 static bool take_text(struct cursor *c, uint32_t length, char *out)
