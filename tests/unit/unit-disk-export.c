@@ -7,26 +7,13 @@
 
 #include "resume/disk/export.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/clock.h"
-#include "resume/disk/control.h"
-#include "resume/disk/meta.h"
-#include "resume/disk/meta_impl.h"
 #include "resume/disk/ring.h"
+#include "tests/unit/disk-served-fixture.h"
 
 const struct guest_kind *const guest_kinds[] = { NULL };
 
@@ -36,9 +23,6 @@ enum {
 	PAGE = 4096,
 };
 
-static char dir[64], run_dir[80], storage[80];
-static struct disk_export *served;
-static struct disk_meta *meta; /* another look at it */
 static _Atomic uint64_t *missed;
 static uint64_t missed_before;
 
@@ -48,34 +32,11 @@ static int connection = -1;
 
 static uint8_t bytes[DISK_BYTES], copy[DISK_BYTES];
 
-/* --- the world --------------------------------------------------------------
- */
-
-static void open_export(void)
-{
-	struct guest_error err = { { 0 } };
-
-	assert_int_equal(disk_export_open(dir, run_dir, "d", &served, &err), 0);
-	assert_int_equal(disk_export_listen(served), 0);
-}
-
 static int setup(void **state)
 {
-	struct guest_error err = { { 0 } };
-	int fd;
-
 	(void)state;
-	strcpy(dir, "/tmp/unit-disk-export-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	snprintf(run_dir, sizeof(run_dir), "%s/run", dir);
-	snprintf(storage, sizeof(storage), "%s/storage", dir);
-	fd = open(storage, O_CREAT | O_RDWR, 0600);
-	assert_int_equal(ftruncate(fd, DISK_BYTES), 0);
-	close(fd);
-	assert_int_equal(disk_meta_create(dir, "d", storage, DISK_BYTES, &err),
-			 0);
-	assert_int_equal(disk_meta_open(dir, "d", &meta, &err), 0);
-	open_export();
+	make_disk(DISK_BYTES);
+	serve();
 	assert_int_equal(disk_missed_find(run_dir, "d", &missed), 0);
 	missed_before = *missed;
 	for (size_t i = 0; i < DISK_BYTES; i++)
@@ -83,27 +44,17 @@ static int setup(void **state)
 	return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type,
-		      struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static int teardown(void **state)
 {
 	(void)state;
-	disk_export_close(served);
+	end_server();
 	disk_missed_unmap(missed);
-	disk_meta_close(meta);
 	disk_ring_close(ring);
 	ring = NULL;
 	if (connection >= 0)
 		close(connection);
 	connection = -1;
-	return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	return remove_disk();
 }
 
 static void pass_ring(enum disk_control_ask ask)
@@ -179,7 +130,7 @@ static void leave_half(unsigned int page, unsigned int count)
 {
 	int fd;
 
-	disk_export_close(served);
+	end_server();
 	fd = open(storage, O_RDWR);
 	disk_meta_begin(meta, (uint64_t)page * PAGE, (uint64_t)count * PAGE);
 	assert_int_equal(
@@ -187,7 +138,7 @@ static void leave_half(unsigned int page, unsigned int count)
 		PAGE);
 	close(fd);
 	see_storage(bytes); /* this is what it has to be */
-	open_export();
+	serve();
 }
 
 static bool pending(void)
@@ -197,8 +148,7 @@ static bool pending(void)
 	return disk_meta_pending(meta, &offset, &length);
 }
 
-/* --- tests ------------------------------------------------------------------
- */
+/* --- tests ---------------------------------------------------------------- */
 
 static void a_change_without_colod_is_marked_and_missed(void **state)
 {
@@ -207,7 +157,7 @@ static void a_change_without_colod_is_marked_and_missed(void **state)
 	assert_int_equal(disk_export_read(served, copy, 2 * PAGE, 32 * PAGE),
 			 0);
 	assert_memory_equal(copy, bytes + 32 * PAGE, 2 * PAGE);
-	assert_true(disk_meta_marked(meta, 2));
+	assert_true(marked(2));
 	assert_int_equal(disk_meta_count(meta), 1);
 	expect_missed(1);
 	assert_false(pending());
@@ -228,8 +178,8 @@ static void a_change_goes_to_the_storage_and_the_ring(void **state)
 	expect_none();
 	see_storage(copy);
 	assert_memory_equal(copy + 3 * PAGE, bytes + 3 * PAGE, PAGE);
-	assert_true(disk_meta_marked(meta, 0));
-	assert_true(disk_meta_marked(meta, 1));
+	assert_true(marked(0));
+	assert_true(marked(1));
 	expect_missed(0);
 	assert_false(pending());
 }
@@ -359,7 +309,7 @@ static void a_ring_without_a_reader_breaks_and_the_guest_goes_on(void **state)
 	see_storage(copy);
 	assert_memory_equal(copy + 100 * PAGE, bytes + 100 * PAGE, 32 * PAGE);
 	assert_memory_equal(copy + 200 * PAGE, bytes + 200 * PAGE, PAGE);
-	assert_true(disk_meta_marked(meta, 200 * PAGE / DISK_BLOCK_BYTES));
+	assert_true(marked(200 * PAGE / DISK_BLOCK_BYTES));
 	assert_false(pending());
 }
 
@@ -443,7 +393,7 @@ static void what_a_killed_server_left_is_marked_for_a_new_ring(void **state)
 {
 	(void)state;
 	leave_half(16, 2);
-	assert_true(disk_meta_marked(meta, 1));
+	assert_true(marked(1));
 	new_ring();
 	expect_none();
 	assert_false(pending());
@@ -460,8 +410,8 @@ static void what_a_killed_server_left_is_missed_without_a_ring(void **state)
 	write_pages(64, 1);
 	assert_false(pending());
 	expect_missed(2);
-	assert_true(disk_meta_marked(meta, 1));
-	assert_true(disk_meta_marked(meta, 4));
+	assert_true(marked(1));
+	assert_true(marked(4));
 }
 
 static void *write_first_page(void *arg)
@@ -471,17 +421,20 @@ static void *write_first_page(void *arg)
 	return NULL;
 }
 
-static void become(enum disk_role role)
+/* As a colod that has the disk. */
+static struct disk_meta *hold(void)
 {
-	const struct disk_state s = { .role = role };
+	struct disk_meta *colod;
+	struct guest_error err;
 
-	assert_int_equal(disk_meta_set(meta, &s), 0);
+	assert_int_equal(disk_meta_open(dir, "d", &colod, &err), 0);
+	assert_int_equal(disk_meta_hold(colod, DISK_HOLDER_COLOD), 0);
+	return colod;
 }
 
 static void a_new_server_lets_the_first_change_wait_for_the_ring(void **state)
 {
 	struct disk_meta *colod;
-	struct guest_error err;
 	pthread_t t;
 
 	(void)state;
@@ -489,12 +442,11 @@ static void a_new_server_lets_the_first_change_wait_for_the_ring(void **state)
 	new_ring();
 	write_pages(5, 1);
 	expect_change(CHANGE_WRITE, 5 * PAGE, PAGE);
-	assert_int_equal(disk_meta_open(dir, "d", &colod, &err), 0);
-	assert_int_equal(disk_meta_hold(colod, DISK_HOLDER_COLOD), 0);
-	disk_export_close(served);
+	colod = hold();
+	end_server();
 	assert_false(disk_ring_broken(ring));
 	close(connection);
-	open_export();
+	serve();
 	pthread_create(&t, NULL, write_first_page, NULL);
 	/* Long enough for one that does not wait to be missed. */
 	clock_sleep_us(50 * 1000);
@@ -508,33 +460,29 @@ static void a_new_server_lets_the_first_change_wait_for_the_ring(void **state)
 static void a_colod_that_does_not_come_is_not_waited_for_long(void **state)
 {
 	struct disk_meta *colod;
-	struct guest_error err;
 
 	(void)state;
 	become(DISK_ROLE_PRIMARY);
-	assert_int_equal(disk_meta_open(dir, "d", &colod, &err), 0);
-	assert_int_equal(disk_meta_hold(colod, DISK_HOLDER_COLOD), 0);
-	disk_export_close(served);
-	open_export();
+	colod = hold();
+	end_server();
+	serve();
 	write_pages(0, 1);
 	expect_missed(1);
 	disk_meta_close(colod);
 }
 
-/* A standby's colod asks for nothing, and after a takeover nobody waits for it. */
+/* A standby's colod asks for nothing: after a takeover nobody waits for it. */
 static void a_colod_of_a_secondary_is_not_waited_for(void **state)
 {
 	struct disk_meta *colod;
-	struct guest_error err;
 	pthread_t t;
 
 	(void)state;
 	new_ring();
 	become(DISK_ROLE_SECONDARY);
-	assert_int_equal(disk_meta_open(dir, "d", &colod, &err), 0);
-	assert_int_equal(disk_meta_hold(colod, DISK_HOLDER_COLOD), 0);
-	disk_export_close(served);
-	open_export();
+	colod = hold();
+	end_server();
+	serve();
 	become(DISK_ROLE_PRIMARY);
 	pthread_create(&t, NULL, write_first_page, NULL);
 	/* Long enough for one that waits to be in the ring. */
@@ -563,75 +511,8 @@ static void a_storage_that_fails_breaks_the_ring(void **state)
 	assert_true(disk_ring_broken(ring));
 	expect_none();
 	expect_missed(1);
-	assert_true(disk_meta_marked(meta, 0));
+	assert_true(marked(0));
 	assert_false(pending());
-}
-
-static void a_disk_is_served_once(void **state)
-{
-	struct disk_export *other;
-	struct guest_error err = { { 0 } };
-
-	(void)state;
-	assert_int_equal(disk_export_open(dir, run_dir, "d", &other, &err),
-			 -EBUSY);
-	assert_non_null(strstr(err.text, "served already"));
-	assert_int_equal(disk_export_open(dir, run_dir, "e", &other, &err),
-			 -ENOENT);
-}
-
-static void a_storage_that_is_too_short_is_not_served(void **state)
-{
-	struct guest_error err = { { 0 } };
-
-	(void)state;
-	disk_export_close(served);
-	served = NULL;
-	assert_int_equal(truncate(storage, DISK_BYTES - 512), 0);
-	assert_int_equal(disk_export_open(dir, run_dir, "d", &served, &err),
-			 -EINVAL);
-	assert_non_null(strstr(err.text, "shorter"));
-}
-
-/* The base as it is after a new start of the host. */
-static uint64_t base_after_a_boot(void)
-{
-	struct guest_error err;
-	struct disk_meta *m;
-	char path[100];
-	uint64_t base;
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/boot", dir);
-	fd = open(path, O_CREAT | O_WRONLY, 0600);
-	assert_int_equal(write(fd, "00000000-0000-0000-0000-00000000beef", 36),
-			 36);
-	close(fd);
-	meta_read_boot_from(path);
-	assert_int_equal(disk_meta_open(dir, "d", &m, &err), 0);
-	meta_read_boot_from("/proc/sys/kernel/random/boot_id");
-	base = disk_meta_state(m).base;
-	disk_meta_close(m);
-	return base;
-}
-
-static void a_base_outlives_the_host_where_the_server_ended_in_order(void **s)
-{
-	struct disk_state state = { .role = DISK_ROLE_PRIMARY, .base = 77 };
-
-	(void)s;
-	assert_int_equal(disk_meta_set(meta, &state), 0);
-	assert_int_equal(base_after_a_boot(), 0);
-	disk_export_close(served);
-	served = NULL;
-	assert_int_equal(base_after_a_boot(), 77);
-	open_export();
-	assert_int_equal(base_after_a_boot(), 0);
-	state.role = DISK_ROLE_SECONDARY;
-	assert_int_equal(disk_meta_set(meta, &state), 0);
-	disk_export_close(served);
-	served = NULL;
-	assert_int_equal(base_after_a_boot(), 0);
 }
 
 static void what_is_not_served_has_nobody_to_ask(void **state)
@@ -640,14 +521,11 @@ static void what_is_not_served_has_nobody_to_ask(void **state)
 
 	(void)state;
 	assert_int_equal(disk_ring_new(RING_BYTES, &ring), 0);
-	disk_export_close(served);
-	served = NULL;
+	end_server();
 	assert_int_equal(disk_control_pass(run_dir, "d", DISK_CONTROL_NEW,
 					   disk_ring_fd(ring), &before),
 			 -ENOTCONN);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
@@ -669,9 +547,6 @@ int main(void)
 		TEST(a_colod_that_does_not_come_is_not_waited_for_long),
 		TEST(a_colod_of_a_secondary_is_not_waited_for),
 		TEST(a_storage_that_fails_breaks_the_ring),
-		TEST(a_disk_is_served_once),
-		TEST(a_storage_that_is_too_short_is_not_served),
-		TEST(a_base_outlives_the_host_where_the_server_ended_in_order),
 		TEST(what_is_not_served_has_nobody_to_ask),
 	};
 

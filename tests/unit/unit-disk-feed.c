@@ -7,27 +7,13 @@
 
 #include "resume/disk/feed.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/clock.h"
-#include "resume/disk/control.h"
-#include "resume/disk/export.h"
 #include "stream/changes.h"
+#include "tests/unit/disk-served-fixture.h"
 
 const struct guest_kind *const guest_kinds[] = { NULL };
 
@@ -41,60 +27,14 @@ enum {
 	INDEX = 3,
 };
 
-static char dir[64], run_dir[80], storage[80];
-static struct disk_export *served;
-static struct disk_meta *meta;
 static struct disk_feed *feed;
 static uint8_t raw[RAW_BYTES];
 
-/* --- the world --------------------------------------------------------------
- */
-
-static void serve(void)
-{
-	struct guest_error err = { { 0 } };
-
-	assert_int_equal(disk_export_open(dir, run_dir, "d", &served, &err), 0);
-	assert_int_equal(disk_export_listen(served), 0);
-}
-
-static void end_server(void)
-{
-	disk_export_close(served);
-	served = NULL;
-}
-
-static void name_paths(void)
-{
-	snprintf(run_dir, sizeof(run_dir), "%s/run", dir);
-	snprintf(storage, sizeof(storage), "%s/storage", dir);
-}
-
 static int setup(void **state)
 {
-	struct guest_error err = { { 0 } };
-	int fd;
-
 	(void)state;
-	strcpy(dir, "/tmp/unit-disk-feed-XXXXXX");
-	assert_non_null(mkdtemp(dir));
-	name_paths();
-	fd = open(storage, O_CREAT | O_RDWR, 0600);
-	assert_int_equal(ftruncate(fd, DISK_BYTES), 0);
-	close(fd);
-	assert_int_equal(disk_meta_create(dir, "d", storage, DISK_BYTES, &err),
-			 0);
-	assert_int_equal(disk_meta_open(dir, "d", &meta, &err), 0);
+	make_disk(DISK_BYTES);
 	return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type,
-		      struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static int teardown(void **state)
@@ -102,9 +42,7 @@ static int teardown(void **state)
 	(void)state;
 	disk_feed_close(feed);
 	feed = NULL;
-	end_server();
-	disk_meta_close(meta);
-	return nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	return remove_disk();
 }
 
 static int try_open(struct guest_error *err)
@@ -150,13 +88,7 @@ static void epoch(uint64_t number)
 	disk_feed_sent(feed, number);
 }
 
-static bool marked(uint64_t block)
-{
-	return disk_meta_marked(meta, block);
-}
-
-/* --- opening ----------------------------------------------------------------
- */
+/* --- opening -------------------------------------------------------------- */
 
 static void a_disk_that_cannot_be_fed_is_told(void **state)
 {
@@ -213,8 +145,7 @@ static void a_fed_disk_is_the_primarys(void **state)
 	assert_int_equal(s.base, 6);
 }
 
-/* --- changes and blocks -----------------------------------------------------
- */
+/* --- changes and blocks --------------------------------------------------- */
 
 static void expect(const uint8_t **at, size_t *left, enum wire_change_kind kind,
 		   uint64_t offset, uint32_t length)
@@ -331,8 +262,7 @@ static void a_closed_feed_leaves_changes_marked(void **state)
 	assert_false(disk_feed_broken(feed));
 }
 
-/* --- marks ------------------------------------------------------------------
- */
+/* --- marks ---------------------------------------------------------------- */
 
 static void marks_go_when_the_peer_has_what_they_stand_for(void **state)
 {
@@ -460,8 +390,7 @@ static void what_is_not_acknowledged_is_marked(void **state)
 	assert_int_equal(disk_meta_count(meta), 1);
 }
 
-/* --- a server that is killed ------------------------------------------------
- */
+/* --- a server that is killed ---------------------------------------------- */
 
 struct server {
 	pid_t pid;
@@ -638,8 +567,6 @@ static void a_colod_that_stood_still_knows_what_it_has_missed(void **state)
 	close(pair[0]);
 	close(pair[1]);
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
 {
