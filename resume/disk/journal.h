@@ -70,6 +70,8 @@ typedef int disk_journal_fn(void *arg, uint64_t epoch, const uint8_t *raw,
 			    size_t length);
 int disk_journal_apply(struct disk_journal *j, uint64_t epoch,
 		       disk_journal_fn *change, void *arg);
+/* All that is still in the files is to be read again. */
+void disk_journal_rewind(struct disk_journal *j);
 /*
  * Whether a file could be emptied: all of it is read.  Then the caller makes
  * the storages stable, and disk_journal_drop() empties it.

@@ -103,6 +103,16 @@ int disk_journal_apply(struct disk_journal *j, uint64_t epoch,
 	return rc;
 }
 
+void disk_journal_rewind(struct disk_journal *j)
+{
+	AUTO_LOCK(&j->mutex);
+	for (unsigned int i = 0; i < JOURNAL_FILES; i++)
+		if (j->file[i].bytes)
+			j->file[i].read = JOURNAL_RECORDS_AT;
+	if (journal_other(j)->bytes)
+		j->reading = !j->current;
+}
+
 bool disk_journal_droppable(struct disk_journal *j)
 {
 	AUTO_LOCK(&j->mutex);

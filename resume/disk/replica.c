@@ -40,13 +40,26 @@ static int change(void *arg, uint64_t epoch, const uint8_t *raw, size_t length)
 	return replica_change(&r->disks, epoch, raw, length);
 }
 
+/*
+ * Then the journal is of no more use.  A storage that has failed to is not
+ * asked again as it is: it would say that all is well, and have lost what it
+ * had.
+ */
+static int make_stable(struct disk_replica *r)
+{
+	int err = replica_make_stable(&r->disks);
+
+	r->again = err;
+	return err;
+}
+
 static int drop(struct disk_replica *r)
 {
 	int err;
 
 	if (!disk_journal_droppable(r->journal))
 		return 0;
-	err = replica_make_stable(&r->disks);
+	err = make_stable(r);
 	return err ? err : disk_journal_drop(r->journal);
 }
 
@@ -172,10 +185,9 @@ static int remove_journal(struct disk_replica *r)
 
 	if (err || r->removed)
 		return err;
-	err = replica_make_stable(&r->disks);
-	if (err) /* a second try would be told that all is well */
-		return remember(r, r->committed, err);
-	err = disk_journal_remove(r->journal);
+	err = make_stable(r);
+	if (!err)
+		err = disk_journal_remove(r->journal);
 	r->removed = !err;
 	return err;
 }
@@ -198,9 +210,24 @@ static int become_primaries(struct replica_disks *d)
 	return err;
 }
 
-static int promote(struct disk_replica *r)
+/* What could not be done before may be possible by now. */
+static int go_on(struct disk_replica *r)
 {
 	int err = end_thread(r);
+
+	if (!err && !r->again)
+		return 0;
+	if (r->again)
+		disk_journal_rewind(r->journal);
+	err = apply(r, r->committed);
+	AUTO_LOCK(&r->mutex);
+	r->err = err;
+	return err;
+}
+
+static int promote(struct disk_replica *r)
+{
+	int err = go_on(r);
 
 	if (!err)
 		err = remove_journal(r);
@@ -296,7 +323,7 @@ static int finish(struct disk_replica *r)
 		err = apply(r, UINT64_MAX);
 	}
 	if (!err)
-		err = replica_make_stable(&r->disks);
+		err = make_stable(r);
 	if (!err && r->journal && !r->removed)
 		err = disk_journal_remove(r->journal);
 	return err;

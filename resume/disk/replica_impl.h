@@ -58,6 +58,8 @@ struct disk_replica {
 	bool look; /* there may be something to drop */
 	bool end;  /* when what is committed is applied */
 	int err;   /* what applying failed with */
+	/* A storage may have forgotten what the journal still has. */
+	bool again;
 };
 
 /* --- replica.c ------------------------------------------------------------ */
