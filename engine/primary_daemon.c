@@ -22,8 +22,6 @@
 #include "base/log.h"
 #include "engine/primary_daemon_impl.h"
 
-enum { RINGS_US = 20 * 1000 };
-
 /* --- the link ----------------------------------------------------------- */
 
 static void on_up(void *arg, struct link *l)
@@ -203,39 +201,6 @@ static void env_disconnect(void *arg, const struct bye *bye)
 	primary_disks_stop(&pd->disks);
 }
 
-static void note_run(void *arg)
-{
-	struct primary_daemon *pd = arg;
-
-	if (atomic_exchange(&pd->note_synced, false))
-		primary_disks_synced(&pd->disks);
-	if (atomic_exchange(&pd->note_alone, false))
-		primary_disks_alone(&pd->disks);
-}
-
-static void note_done(void *arg)
-{
-	struct primary_daemon *pd = arg;
-
-	pd->disks_noting = pd->encoder && (pd->note_synced || pd->note_alone);
-	if (pd->disks_noting)
-		worker_post(pd->encoder, &pd->disks_note, note_run, note_done,
-			    pd);
-}
-
-/*
- * In front of all that is encoded from now on, so an epoch that is acknowledged
- * comes after the image.
- */
-static void note(struct primary_daemon *pd, atomic_bool *what)
-{
-	atomic_store(what, true);
-	if (pd->disks_noting || !pd->encoder)
-		return;
-	pd->disks_noting = true;
-	worker_post(pd->encoder, &pd->disks_note, note_run, note_done, pd);
-}
-
 static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
 {
 	struct primary_daemon *pd = arg;
@@ -244,9 +209,9 @@ static void env_gate(void *arg, enum guest_gate order, uint64_t epoch)
 	if (order == GUEST_GATE_RELEASE && epoch)
 		primary_disks_acked(&pd->disks, epoch);
 	else if (order == GUEST_GATE_RELEASE)
-		note(pd, &pd->note_synced);
+		primary_daemon_note(pd, &pd->note_synced);
 	else if (order == GUEST_GATE_OPEN)
-		note(pd, &pd->note_alone);
+		primary_daemon_note(pd, &pd->note_alone);
 }
 
 static void env_epoch_over(void *arg, uint64_t epoch, enum env_epoch_end end,
@@ -393,30 +358,6 @@ static int watch_interfaces(struct primary_daemon *pd)
 		log_error("interfaces that %s gets cannot be watched for: %s",
 			  pd->guest.name, strerror(-err));
 	return err;
-}
-
-/* --- disks that are written to faster than checkpoints come -------------- */
-
-static void look_at_rings(void *arg)
-{
-	static const struct event due = {
-		.type = EVENT_TIMER,
-		.timer = ENV_TIMER_EPOCH,
-	};
-	struct primary_daemon *pd = arg;
-
-	if (pd->machine.state == PRIMARY_PROTECTED &&
-	    primary_disks_filling(&pd->disks))
-		primary_event(&pd->machine, &due);
-	loop_timer_start(pd->d.loop, &pd->rings, clock_now_us() + RINGS_US);
-}
-
-static void watch_rings(struct primary_daemon *pd)
-{
-	pd->rings.fn = look_at_rings;
-	pd->rings.arg = pd;
-	if (pd->disks.known_count)
-		look_at_rings(pd);
 }
 
 /* --- start and end ------------------------------------------------------ */
@@ -574,7 +515,7 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	if (err)
 		return err;
 	primary_daemon_watch_addresses(pd);
-	watch_rings(pd);
+	primary_daemon_watch_rings(pd);
 	primary_event(&pd->machine, &start_event);
 	return 0;
 }

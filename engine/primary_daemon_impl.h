@@ -178,6 +178,14 @@ static inline struct epoch_id primary_daemon_epoch(struct primary_daemon *pd,
 	return (struct epoch_id){ number, pd->generation };
 }
 
+/* primary_daemon_disks.c, on the loop's thread. */
+/*
+ * Has note_synced or note_alone carried out: in front of all that is encoded
+ * from now on, so an epoch that is acknowledged comes after the image.
+ */
+void primary_daemon_note(struct primary_daemon *pd, atomic_bool *what);
+void primary_daemon_watch_rings(struct primary_daemon *pd);
+
 /* primary_status.c */
 json_t *primary_daemon_status(void *owner);
 

@@ -137,8 +137,8 @@ json_t *primary_daemon_status(void *owner)
 				     : 0),
 		"synchronisations", (json_int_t)m->stats.synchronisations,
 		"losses", (json_int_t)m->stats.losses, "last_error",
-		m->last_error, "output", output(pd), "gate", gate(pd),
-		"disks", primary_disks_status(&pd->disks),
-		"suspend", guest_ask_text(pd->seen.asked), "resume",
+		m->last_error, "output", output(pd), "gate", gate(pd), "disks",
+		primary_disks_status(&pd->disks), "suspend",
+		guest_ask_text(pd->seen.asked), "resume",
 		pd->manner.resume == GUEST_RESUME_SLOW ? "slow" : "fast");
 }

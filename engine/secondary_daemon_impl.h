@@ -43,7 +43,7 @@ struct secondary_daemon {
 	bool not_building;
 	bool image_lags;
 	bool intake_lags;
-	bool answers_lag; /* it does not take what it has asked for */
+	bool answers_lag;      /* it does not take what it has asked for */
 	struct store *pending; /* stored, offered to the machine for APPLY */
 	struct progress progress;
 	char progress_what[2 * WIRE_NAME_MAX + 40];

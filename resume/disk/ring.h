@@ -2,11 +2,13 @@
 /*
  * The changes of a disk on their way from who serves it to the colod that
  * replicates it: a ring in shared memory, one writer and one reader, each in a
- * process that may be killed at any moment.  What is not put whole is not there.
+ * process that may be killed at any moment.  What is not put whole is not
+ * there.
  *
  * It is the bound on memory: a writer waits for room.  When that takes too long
- * or the storage has failed, the ring is *broken* for good: what is written from
- * then on is only marked (meta.h), and both sides have to be synchronised anew.
+ * or the storage has failed, the ring is *broken* for good: what is written
+ * from then on is only marked (meta.h), and both sides have to be synchronised
+ * anew.
  */
 #ifndef RESUME_DISK_RING_H
 #define RESUME_DISK_RING_H
@@ -19,7 +21,8 @@
 
 struct disk_ring;
 
-/* The reader's: a new one for `bytes` (a multiple of the page size).  -ENOMEM. */
+/* The reader's: a new one for `bytes` (a multiple of the page size).  -ENOMEM.
+ */
 int disk_ring_new(size_t bytes, struct disk_ring **out);
 /* Of the memory, to be passed to the writer; the ring's. */
 int disk_ring_fd(const struct disk_ring *r);
@@ -31,8 +34,8 @@ void disk_ring_close(struct disk_ring *r); /* NULL is fine */
 
 /*
  * Puts a change (its data is of CHANGE_WRITE alone, c->length bytes, at most
- * CHANGE_DATA_MAX), with the set in which it was marked.  Waits for room at most
- * `patience_us`, then breaks the ring.  -EPIPE: it is broken.
+ * CHANGE_DATA_MAX), with the set in which it was marked.  Waits for room at
+ * most `patience_us`, then breaks the ring.  -EPIPE: it is broken.
  */
 int disk_ring_put(struct disk_ring *r, const struct change *c,
 		  const uint8_t *data, unsigned int set, uint64_t patience_us);
