@@ -6,6 +6,8 @@
  *	DISK_DIR/DOMAIN.journal.N	changes not yet on the disks (journal.h)
  *	RUN_DIR/disks/NAME.nbd		where it is served, by NBD
  *	RUN_DIR/disks/NAME.control	where colod asks for its changes
+ *	RUN_DIR/disks/NAME.missed	how many changes no ring has (control.h)
+ *	RUN_DIR/disks/NAME.lock		who serves it (engine/disk_served.h)
  *	/dev/colod/NAME			the block device of this host
  */
 #ifndef RESUME_DISK_NAMES_H
