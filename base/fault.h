@@ -77,7 +77,7 @@
 	X(AFTER_ACTIVATE, "after-activate", "secondary", 0,                    \
 	  "it runs; nothing is announced yet")                                 \
 	X(DISK_MID_JOURNAL, "disk-mid-journal", "secondary", FAULT_DISK,       \
-	  "half of an epoch's changes are in the journal")                     \
+	  "some of an epoch's changes are in the journal")                     \
 	X(DISK_MID_APPLY, "disk-mid-apply", "secondary", FAULT_DISK,           \
 	  "some of a committed epoch's changes are on the disk")               \
 	X(DISK_BEFORE_PROMOTE, "disk-before-promote", "secondary", FAULT_DISK, \

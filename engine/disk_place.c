@@ -166,7 +166,10 @@ int served_lock(struct served *d)
 	if (rc < 0)
 		served_complain(d, "%s: %s", d->lock_path, strerror(-rc));
 	else if (rc > 0)
-		served_complain(d, "process %d serves it already", (int)holder);
+		served_complain(d,
+				"process %d serves it already; 'colod disk "
+				"detach' ends it",
+				(int)holder);
 	return rc > 0 ? -EBUSY : rc;
 }
 

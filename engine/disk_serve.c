@@ -360,6 +360,7 @@ static void end_it(struct served *d, pid_t pid)
 /* With the lock. */
 static void end_left(struct served *d)
 {
+	uint64_t until_us = clock_now_us() + DETACH_US;
 	pid_t left = served_left(d);
 	int rc = d->index < 0 ? 0 : nbd_detach(d->index);
 
@@ -371,9 +372,15 @@ static void end_left(struct served *d)
 		unlink(d->link);
 	if (left)
 		kill(left, SIGINT);
-	while (served_left(d))
+	while (served_left(d) && clock_now_us() < until_us)
 		clock_sleep_us(START_TRY_MS * 1000);
-	served_clean(d);
+	if (served_left(d))
+		served_complain(d,
+				"process %d, its nbdkit, was asked to end, and "
+				"has not yet: its storage may hang",
+				(int)left);
+	else
+		served_clean(d);
 }
 
 static void detach(struct served *d)
@@ -387,7 +394,7 @@ static void detach(struct served *d)
 	else if (!pid && d->index < 0 && !served_left(d))
 		served_complain(d, "it is not served");
 	else if (served_in_use(d, who))
-		served_complain(d, "it is used by %s", who);
+		served_complain(d, "it is used by %s: end that first", who);
 	else if (pid)
 		end_it(d, pid);
 	else if (served_lock(d) == 0)

@@ -416,7 +416,7 @@ int disks_compare_start(struct disk_feed *const *feeds,
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&c->changed, &attr);
 	pthread_condattr_destroy(&attr);
-	c->body = body_encoder_new(1);
+	c->body = body_encoder_new(l->level);
 	err = c->body ? pthread_create(&c->thread, NULL, compare_main, c)
 		      : ENOMEM;
 	if (err) {
@@ -516,6 +516,7 @@ static int on_marks(struct disks_compare *c, const struct frame *f,
 		return -EPROTO;
 	if (!c->marks[m.disk])
 		c->marks[m.disk] = memory_zeroed((blocks + 63) / 64 * 8);
+	*why = "no memory for the peer's marks";
 	if (!c->marks[m.disk])
 		return -ENOMEM;
 	for (unsigned int i = 0; i < (m.count + 63) / 64; i++)
@@ -537,7 +538,10 @@ static int on_hashes(struct disks_compare *c, const struct frame *f,
 {
 	AUTO_FREE struct disk_hashes *h = memory_new(sizeof(*h));
 	const struct disk_blocks *q = &c->asked[c->answer_count];
-	int err = h ? disk_hashes_decode(f, h, why) : -ENOMEM;
+	int err;
+
+	*why = "no memory for hashes";
+	err = h ? disk_hashes_decode(f, h, why) : -ENOMEM;
 
 	if (err)
 		return err;

@@ -188,12 +188,11 @@ int intake_disks_frame(struct intake_disks *d, const struct frame *f,
 		return -ECANCELED;
 	if (f->type == WIRE_DISKS)
 		return on_disks(d, f, answer, why);
-	*why = "a frame of a disk without DISKS";
-	if (!d->replica)
+	*why = d->replica ? "DISK_ASK behind IMAGE_END"
+			  : "a frame of a disk without DISKS";
+	if (!d->replica || (f->type == WIRE_DISK_ASK && d->imaged))
 		return -EPROTO;
-	*why = "DISK_ASK behind IMAGE_END";
-	if (f->type == WIRE_DISK_ASK && d->imaged)
-		return -EPROTO;
+	*why = "no memory for what is on a disk";
 	return f->type == WIRE_DISK_ASK ? on_ask(d, f, answer, why)
 					: on_changes(d, f, why);
 }
@@ -235,6 +234,8 @@ int intake_disks_promote(struct intake_disks *d, uint64_t epoch,
 		disk_replica_cancel(d->seen);
 	pthread_mutex_unlock(&d->lock);
 	AUTO_LOCK(&d->busy);
+	if (d->closed)
+		return -ECANCELED;
 	return d->replica ? disk_replica_promote(d->replica, epoch, err) : 0;
 }
 

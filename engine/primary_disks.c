@@ -86,7 +86,9 @@ int primary_disks_open(struct primary_disks *d,
 	count = primary_disks_find(d, ops, source);
 	pthread_mutex_unlock(&d->notes);
 	if (count > GUEST_DISKS_MAX) {
-		guest_error_set(err, "it has %zu replicated disks; %d at most",
+		guest_error_set(err,
+				"it has %zu replicated disks, of which %d can "
+				"be: put what they have on fewer",
 				count, GUEST_DISKS_MAX);
 		return -E2BIG;
 	}
@@ -136,13 +138,14 @@ static int explained(int rc, struct guest_error *err)
 {
 	if (rc == -ESTALE)
 		guest_error_set(err, "changes of a replicated disk came faster "
-				     "than they could be sent, or its server "
-				     "ended");
+				     "than they could be sent (see "
+				     "--disk-ring), or its server ended");
 	else if (rc && rc != -ECANCELED)
-		guest_error_set(err,
-				"its replicated disks could not be "
-				"compared with the peer's: %s",
-				strerror(-rc));
+		guest_error_set(
+			err,
+			"its replicated disks could not be "
+			"compared with the peer's: %s; the log has more",
+			strerror(-rc));
 	return rc;
 }
 

@@ -64,7 +64,7 @@ struct primary_disks {
 
 void primary_disks_init(struct primary_disks *d, const char *disk_dir,
 			const char *run_dir, size_t ring_bytes);
-/* How many the guest has; before its thread has work. */
+/* How many the guest has; before its thread has work, too. */
 size_t primary_disks_find(struct primary_disks *d,
 			  const struct guest_source_ops *ops,
 			  struct guest_source *source);
@@ -81,6 +81,7 @@ struct disks_link {
 	void (*put)(void *arg, struct frame_buf *b);
 	void *arg;
 	const char *what; /* for its line of progress; stays there */
+	int level;	  /* of compression */
 };
 
 int primary_disks_compare(struct primary_disks *d, const struct disks_link *l);

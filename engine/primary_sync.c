@@ -8,7 +8,7 @@
  *   - the guest's kind writes the image to a socket, whose other end the loop
  *     reads and sends, and leaves the guest suspended;
  *   - tracking is on, the barrier set, the guest runs again; what it has
- * changed on its disks up to there is sent;
+ *     changed on its disks up to there is sent;
  *   - the loop sends IMAGE_END.
  * Failure: the guest runs, untracked, and EVENT_DONE says why.
  */
@@ -242,6 +242,7 @@ static int compare_disks(struct primary_daemon *pd)
 		.put = way_put,
 		.arg = pd->disks_way,
 		.what = pd->disks_what,
+		.level = (int)pd->d.set->compress,
 	};
 
 	return primary_disks_compare(&pd->disks, &link);

@@ -224,8 +224,8 @@ int disk_meta_create(const char *disk_dir, const char *name,
 	if (rc == -EEXIST)
 		guest_error_set(err,
 				"there is a disk %s already: take another "
-				"name, or forget that one first",
-				name);
+				"name, or remove %s first",
+				name, path);
 	else if (rc)
 		guest_error_set(err,
 				"cannot make the file of disk %s in %s: %s; "
@@ -302,8 +302,8 @@ static void say_why(struct guest_error *err, const char *disk_dir,
 				name, disk_dir);
 	else if (rc == -EINVAL)
 		guest_error_set(err,
-				"the file %s/%s.disk is damaged: forget the "
-				"disk, make it anew on the same storage, and "
+				"the file %s/%s.disk is damaged: remove it, "
+				"make the disk anew on the same storage, and "
 				"synchronise it",
 				disk_dir, name);
 	else

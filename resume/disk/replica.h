@@ -37,7 +37,7 @@ struct disk_replica;
 int disk_replica_open(const char *disk_dir, const char *domain,
 		      uint64_t journal_bytes, struct disk_replica **out,
 		      struct guest_error *err);
-/* Committed epochs are finished first where that can be.  NULL is fine. */
+/* All complete epochs are finished first where that can be.  NULL is fine. */
 void disk_replica_close(struct disk_replica *r);
 /* Who waits for room in the journal returns -ECANCELED. */
 void disk_replica_cancel(struct disk_replica *r);
@@ -45,7 +45,8 @@ void disk_replica_cancel(struct disk_replica *r);
 /*
  * Holds the disks and makes this side their secondary, unless one is not here
  * (-ENOENT), of another size (-EINVAL), held (-EBUSY), or has run alone on this
- * host (-EPERM): then nothing has changed.  Fills the answer.
+ * host (-EPERM): then nothing has changed but for leftover journals, of other
+ * domains that had these disks, too, which are finished.  Fills the answer.
  */
 int disk_replica_take(struct disk_replica *r, const struct disks *offer,
 		      struct disks_taken *answer, struct guest_error *err);
@@ -85,8 +86,9 @@ struct disk_replica_status {
 void disk_replica_status(struct disk_replica *r, struct disk_replica_status *s);
 
 /*
- * For an operator's `colod disk primary`: finishes the journal of every domain
- * that has the disk, so that it is as of the last complete epoch.
+ * Before the disk becomes somebody else's, by a take or by an operator's word:
+ * finishes the journal of every domain that has it, so that it is as of the
+ * last complete epoch.
  */
 int disk_replica_finish(const char *disk_dir, const char *disk,
 			struct guest_error *err);

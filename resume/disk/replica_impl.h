@@ -68,7 +68,7 @@ struct disk_replica {
 int replica_start(struct disk_replica *r);
 int replica_error(struct disk_replica *r);
 
-/* --- replica_apply.c: 0, or an errno after a line in the log -------------- */
+/* --- replica_apply.c ------------------------------------------------------ */
 
 /* -EBUSY: another has it; says so in *err. */
 int replica_hold(struct disk_meta *m, struct guest_error *err);
@@ -80,7 +80,8 @@ void replica_close_disks(struct replica_disks *d);
 /* Nothing but changes of these disks: what passes can be applied. */
 int replica_check(const struct replica_disks *d, const uint8_t *raw,
 		  size_t length, const char **why);
-/* `epoch` 0: of the synchronisation. */
+/* These two: 0, or an errno after a line in the log.  `epoch` 0: of the
+ * synchronisation. */
 int replica_change(struct replica_disks *d, uint64_t epoch, const uint8_t *raw,
 		   size_t length);
 /* All that was changed is stable, and what it came from may go. */

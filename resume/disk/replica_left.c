@@ -146,16 +146,17 @@ static bool domain_of(const char *file, char domain[DISK_PATH_MAX])
 	return true;
 }
 
-static bool names_disk(const char *disk_dir, const char *domain,
-		       const char *disk)
+/* Where it names the disk, or cannot be read: that says so. */
+static int finish_if_named(const char *disk_dir, const char *domain,
+			   const char *disk, struct guest_error *err)
 {
 	disk_names names;
 	int count = disk_journal_disks(disk_dir, domain, names);
+	bool named = count < 0;
 
-	for (int i = 0; i < count; i++)
-		if (!strcmp(names[i], disk))
-			return true;
-	return false;
+	for (int i = 0; i < count && !named; i++)
+		named = !strcmp(names[i], disk);
+	return named ? replica_finish_domain(disk_dir, domain, err) : 0;
 }
 
 int disk_replica_finish(const char *disk_dir, const char *disk,
@@ -172,9 +173,8 @@ int disk_replica_finish(const char *disk_dir, const char *disk,
 				disk_dir, strerror(-rc));
 	}
 	while (dir && !rc && (entry = readdir(dir)))
-		if (domain_of(entry->d_name, domain) &&
-		    names_disk(disk_dir, domain, disk))
-			rc = replica_finish_domain(disk_dir, domain, err);
+		if (domain_of(entry->d_name, domain))
+			rc = finish_if_named(disk_dir, domain, disk, err);
 	if (dir)
 		closedir(dir);
 	return rc;

@@ -51,7 +51,8 @@ static int check_disk(const struct disk_meta *m, const struct disk_offer *o,
 	if (disk_meta_size(m) != o->size) {
 		guest_error_set(err,
 				"disk %s has %llu bytes here, and %llu on the "
-				"primary: make it anew of that size",
+				"primary: remove its NAME.disk, and make it "
+				"anew of that size",
 				o->name, (unsigned long long)disk_meta_size(m),
 				(unsigned long long)o->size);
 		return -EINVAL;
@@ -59,9 +60,12 @@ static int check_disk(const struct disk_meta *m, const struct disk_offer *o,
 	if (disk_meta_state(m).alone) {
 		guest_error_set(err,
 				"disk %s has run alone here since both sides "
-				"were the same: its data would be lost; 'colod "
-				"disk forget %s' gives them up",
-				o->name, o->name);
+				"were the same%s: its data would be lost; "
+				"'colod disk forget %s' gives them up",
+				o->name,
+				o->alone ? ", and so it has on the primary"
+					 : "",
+				o->name);
 		return -EPERM;
 	}
 	return 0;

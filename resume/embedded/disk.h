@@ -25,7 +25,8 @@ struct disk_backend;
 /* Not yet connected. */
 int disk_backend_open(const char *run_dir, const char *name,
 		      struct disk_backend **out, struct guest_error *err);
-void disk_backend_close(struct disk_backend *d); /* NULL is fine */
+/* A guest's own ends with its process.  NULL is fine. */
+void disk_backend_close(struct disk_backend *d);
 /* -ENOTCONN: it is not served, and was not within `patience_us`. */
 int disk_backend_prove(struct disk_backend *d, uint64_t patience_us,
 		       struct guest_error *err);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which of a domain's disks are replicated: those whose backend in domain 0 has
- * a device of colod's (resume/disk/names.h), by libxl's own part of xenstore,
+ * Which of a domain's disks are replicated: those whose backend has a device of
+ * colod's (resume/disk/names.h), by libxl's own part of xenstore,
  * which a guest cannot write.
  */
 #ifndef RESUME_XEN_DISKS_H
