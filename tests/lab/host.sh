@@ -85,7 +85,7 @@ lab_down() {
 host_alive() { lab_signal 0 "$1"; }
 
 host_on() {
-	local host=$1 d=$lab_dir port mac qemu=() name i memory=1280 dom0=800
+	local host=$1 d=$lab_dir port mac qemu=() name i memory=1344 dom0=864
 	# A device model's libraries, and what it maps; a PV guest's copy.
 	[ "$lab_type" = pvh ] || memory=2048 dom0=1200
 	read -r port i <"$d/ports"
