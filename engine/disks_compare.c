@@ -53,6 +53,7 @@ struct disks_compare {
 	struct disk_limits to;
 	struct disks_taken answer;
 	uint64_t *marks[GUEST_DISKS_MAX]; /* the peer's; NULL: none */
+	uint32_t marks_count;		  /* frames of them */
 	struct disk_hashes *answers[QUESTIONS_MAX];
 	unsigned int answer_count;
 	struct disk_blocks asked[QUESTIONS_MAX]; /* the oldest first */
@@ -61,6 +62,8 @@ struct disks_compare {
 
 	/* The thread's own. */
 	struct body_encoder *body;
+	struct checksum *sum;
+	struct disks_sent sent;
 	uint8_t block[DISK_BLOCK_BYTES];
 	size_t raw_bytes;
 	uint8_t raw[WIRE_PIECE_MAX];
@@ -88,6 +91,8 @@ static int send_raw(struct disks_compare *c)
 	b->length = (uint32_t)piece_encode(c->body, c->raw, c->raw_bytes,
 					   frame_payload(b));
 	c->raw_bytes = 0;
+	c->sent.bytes += b->length;
+	checksum_add(c->sum, frame_payload(b), b->length);
 	c->link.put(c->link.arg, b);
 	return 0;
 }
@@ -393,6 +398,7 @@ static void compare_free(struct disks_compare *c)
 	for (unsigned int i = 0; i < GUEST_DISKS_MAX; i++)
 		free(c->marks[i]);
 	body_encoder_free(c->body);
+	checksum_free(c->sum);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -417,7 +423,9 @@ int disks_compare_start(struct disk_feed *const *feeds,
 	pthread_cond_init(&c->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	c->body = body_encoder_new(l->level);
-	err = c->body ? pthread_create(&c->thread, NULL, compare_main, c)
+	c->sum = checksum_new();
+	err = c->body && c->sum
+		      ? pthread_create(&c->thread, NULL, compare_main, c)
 		      : ENOMEM;
 	if (err) {
 		compare_free(c);
@@ -443,7 +451,8 @@ int disks_compare_wait(struct disks_compare *c)
 	return c->over ? c->err : 0;
 }
 
-int disks_compare_finish(struct disks_compare *c, const struct disk_limits *to)
+int disks_compare_finish(struct disks_compare *c, const struct disk_limits *to,
+			 struct disks_sent *sent)
 {
 	AUTO_LOCK(&c->lock);
 	c->to = *to;
@@ -451,6 +460,9 @@ int disks_compare_finish(struct disks_compare *c, const struct disk_limits *to)
 	pthread_cond_broadcast(&c->changed);
 	while (!c->over)
 		pthread_cond_wait(&c->changed, &c->lock);
+	if (c->sent.bytes)
+		c->sent.checksum = checksum_value(c->sum);
+	*sent = c->sent;
 	return c->err;
 }
 
@@ -487,6 +499,10 @@ static int on_taken(struct disks_compare *c, const struct frame *f,
 		*why = "DISKS_TAKEN of another number of disks";
 		err = -EPROTO;
 	}
+	if (!err && c->answer.marks != c->marks_count) {
+		*why = "DISKS_TAKEN behind another number of DISK_MARKS";
+		err = -EPROTO;
+	}
 	for (unsigned int i = 0; i < c->offer->count && !err; i++)
 		if (c->marks[i] && !c->answer.same_base[i]) {
 			*why = "DISK_MARKS of a disk with another base";
@@ -521,6 +537,7 @@ static int on_marks(struct disks_compare *c, const struct frame *f,
 		return -ENOMEM;
 	for (unsigned int i = 0; i < (m.count + 63) / 64; i++)
 		c->marks[m.disk][m.first / 64 + i] |= m.bits[i];
+	c->marks_count++;
 	return 0;
 }
 

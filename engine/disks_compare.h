@@ -15,8 +15,6 @@
 
 #include "engine/primary_disks.h"
 
-struct disks_compare;
-
 /* Feeds and offer must outlive it.  -ENOMEM, -EAGAIN. */
 int disks_compare_start(struct disk_feed *const *feeds,
 			const struct disks *offer, const struct disks_link *l,
@@ -26,7 +24,8 @@ void disks_compare_cancel(struct disks_compare *c);
 /* Waits until all that differed is sent. */
 int disks_compare_wait(struct disks_compare *c);
 /* It ends when it has sent the changes up to `to`; waits for that. */
-int disks_compare_finish(struct disks_compare *c, const struct disk_limits *to);
+int disks_compare_finish(struct disks_compare *c, const struct disk_limits *to,
+			 struct disks_sent *sent);
 /* Ends the thread and frees it.  NULL is fine. */
 void disks_compare_close(struct disks_compare *c);
 

@@ -106,6 +106,15 @@ static bool is_of_disks(const struct frame *f)
 	       f->type == WIRE_DISK;
 }
 
+static int image_end(struct intake *in, struct item *it)
+{
+	struct wire_image_end e;
+	int err = image_end_decode(&it->frame, &e, &it->why);
+
+	it->imaged = true;
+	return err ? err : intake_disks_imaged(in->disks, &e, &it->why);
+}
+
 static int decode(struct intake *in, struct item *it)
 {
 	const struct frame *f = &it->frame;
@@ -113,10 +122,8 @@ static int decode(struct intake *in, struct item *it)
 
 	if (f->type == WIRE_EPOCH_BEGIN)
 		return begin(in, it);
-	if (f->type == WIRE_IMAGE_END) {
-		it->imaged = true;
-		return intake_disks_imaged(in->disks, &it->why);
-	}
+	if (f->type == WIRE_IMAGE_END)
+		return image_end(in, it);
 	if (is_of_disks(f) && !f->epoch)
 		return intake_disks_frame(in->disks, f, &it->answer, &it->why);
 	if (!in->filling || store_number(in->filling) != f->epoch) {

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "resume/disk/replica.h"
 #include "stream/body.h"
+#include "stream/checksum.h"
 #include "stream/pieces.h"
 
 struct intake_disks {
@@ -29,8 +30,10 @@ struct intake_disks {
 	pthread_mutex_t lock;
 	struct disk_replica *seen;
 
-	struct body_decoder *body; /* these two from DISKS on */
+	struct body_decoder *body; /* these from DISKS on */
 	uint8_t *raw;
+	struct checksum *sum; /* of the DISK payloads in front of IMAGE_END */
+	uint64_t sum_bytes;
 };
 
 int intake_disks_new(const struct intake_disks_config *cfg,
@@ -61,6 +64,7 @@ void intake_disks_free(struct intake_disks *d)
 	pthread_mutex_destroy(&d->lock);
 	pthread_mutex_destroy(&d->busy);
 	body_decoder_free(d->body);
+	checksum_free(d->sum);
 	free(d->raw);
 	free(d->disk_dir);
 	free(d->domain);
@@ -106,7 +110,8 @@ static int open_replica(struct intake_disks *d, struct guest_error *err)
 
 	d->body = body_decoder_new();
 	d->raw = memory_new(WIRE_PIECE_MAX);
-	if (!d->body || !d->raw)
+	d->sum = checksum_new();
+	if (!d->body || !d->raw || !d->sum)
 		return -ENOMEM;
 	rc = disk_replica_open(d->disk_dir, d->domain, d->journal_bytes,
 			       &d->replica, err);
@@ -115,13 +120,13 @@ static int open_replica(struct intake_disks *d, struct guest_error *err)
 	return rc;
 }
 
-static int answer_disks(struct intake_disks *d, const struct disks_taken *taken,
+static int answer_disks(struct intake_disks *d, struct disks_taken *taken,
 			struct frame_buf **answer)
 {
 	struct disk_blocks marks;
 	bool room = true;
 
-	while (room && disk_replica_marks(d->replica, &marks))
+	for (; room && disk_replica_marks(d->replica, &marks); taken->marks++)
 		room = append(answer,
 			      disk_blocks_encode(WIRE_DISK_MARKS, &marks));
 	return room && append(answer, disks_taken_encode(taken)) ? 0 : -ENOMEM;
@@ -176,6 +181,10 @@ static int on_changes(struct intake_disks *d, const struct frame *f,
 		*why = "a DISK that is malformed";
 		return n;
 	}
+	if (!f->epoch) {
+		d->sum_bytes += f->length;
+		checksum_add(d->sum, f->payload, f->length);
+	}
 	return disk_replica_put(d->replica, f->epoch, d->raw, (size_t)n, why);
 }
 
@@ -209,12 +218,25 @@ int intake_disks_stored(struct intake_disks *d, uint64_t epoch,
 	return d->replica ? disk_replica_stored(d->replica, epoch, why) : 0;
 }
 
-int intake_disks_imaged(struct intake_disks *d, const char **why)
+/* What came in front of it. */
+static bool is_complete(const struct intake_disks *d,
+			const struct wire_image_end *e)
+{
+	return d->sum_bytes == e->disk_bytes &&
+	       (d->sum_bytes ? checksum_value(d->sum) : 0) == e->disk_checksum;
+}
+
+int intake_disks_imaged(struct intake_disks *d, const struct wire_image_end *e,
+			const char **why)
 {
 	AUTO_LOCK(&d->busy);
 	if (d->closed)
 		return -ECANCELED;
 	d->imaged = true;
+	if (!is_complete(d, e)) {
+		*why = "what came of the disks is not what was sent";
+		return -EBADMSG;
+	}
 	return d->replica ? disk_replica_synced(d->replica, why) : 0;
 }
 

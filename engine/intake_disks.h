@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "resume/guest.h"
-#include "stream/frame.h"
+#include "stream/messages.h"
 
 struct intake_disks;
 
@@ -38,7 +38,8 @@ int intake_disks_frame(struct intake_disks *d, const struct frame *f,
 /* All of an epoch, or of the image, has come.  0 too where there are none. */
 int intake_disks_stored(struct intake_disks *d, uint64_t epoch,
 			const char **why);
-int intake_disks_imaged(struct intake_disks *d, const char **why);
+int intake_disks_imaged(struct intake_disks *d, const struct wire_image_end *e,
+			const char **why);
 
 void intake_disks_commit(struct intake_disks *d, uint64_t epoch);
 int intake_disks_promote(struct intake_disks *d, uint64_t epoch,

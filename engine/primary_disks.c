@@ -92,6 +92,7 @@ int primary_disks_open(struct primary_disks *d,
 				count, GUEST_DISKS_MAX);
 		return -E2BIG;
 	}
+	d->sent = (struct disks_sent){ 0 };
 	d->offer.new_base = random;
 	d->offer.seed = random;
 	for (unsigned int i = 0; i < count && !rc; i++)
@@ -163,7 +164,7 @@ int primary_disks_follow_to(struct primary_disks *d,
 
 	if (!d->compare)
 		return 0;
-	rc = disks_compare_finish(d->compare, to);
+	rc = disks_compare_finish(d->compare, to, &d->sent);
 	pthread_mutex_lock(&d->lock);
 	compare = TAKE_PTR(d->compare);
 	pthread_mutex_unlock(&d->lock);

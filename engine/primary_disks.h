@@ -36,6 +36,12 @@
 
 struct disks_compare;
 
+/* What a comparison has sent, as IMAGE_END has it. */
+struct disks_sent {
+	uint64_t bytes;
+	uint64_t checksum;
+};
+
 /* Up to which change of each disk. */
 struct disk_limits {
 	uint64_t at[GUEST_DISKS_MAX];
@@ -55,6 +61,7 @@ struct primary_disks {
 	struct disk_feed *feeds[GUEST_DISKS_MAX];
 	struct disks offer;
 	struct disks_compare *compare; /* while one goes on */
+	struct disks_sent sent;	       /* by the one that has finished */
 	atomic_bool synced;	       /* the peer has what the offer says */
 	bool stopped;		       /* until primary_disks_begin() */
 	/* All that there are, open or not. */

@@ -61,6 +61,8 @@ static void sync_finish(struct primary_daemon *pd)
 		j->err = -EIO;
 		guest_error_set(&j->error, "the image could not be read");
 	}
+	pd->image_end.disk_bytes = pd->disks.sent.bytes;
+	pd->image_end.disk_checksum = pd->disks.sent.checksum;
 	end = j->err ? NULL : image_end_encode(&pd->image_end);
 	if (!j->err && !end)
 		j->err = -ENOMEM;

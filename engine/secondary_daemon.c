@@ -86,6 +86,10 @@ static void image_end(struct secondary_daemon *sd, const struct frame *f)
 		e.error = image_receiver_end(sd->image, &end);
 		e.text = "the image is not what was sent";
 	}
+	if (!e.error && end.disk_bytes && !sd->has_disks) {
+		e.error = -EBADMSG;
+		e.text = "an IMAGE_END with disks that were not offered";
+	}
 	/* Its disks are behind it in the intake's queue. */
 	if (!e.error && sd->has_disks && sd->intake) {
 		e.error = intake_put(sd->intake, f);

@@ -93,14 +93,14 @@ static bool chance(struct filter *f, enum drill_way way, uint64_t part)
 }
 
 /*
- * Only what has a checksum: everywhere else TLS is what keeps bits from
- * flipping, and a drill shall not prove what cannot happen.
+ * Only what has a checksum before it is used: everywhere else TLS is what keeps
+ * bits from flipping, and a drill shall not prove what cannot happen.
  */
-static bool is_checked(uint16_t type)
+static bool is_checked(uint16_t type, uint64_t epoch)
 {
 	return type == WIRE_IMAGE || type == WIRE_IMAGE_END ||
 	       type == WIRE_PAGES || type == WIRE_STATE ||
-	       type == WIRE_EPOCH_END;
+	       (type == WIRE_DISK && epoch) || type == WIRE_EPOCH_END;
 }
 
 static void flip_a_bit(struct filter *f, enum drill_way way, uint8_t *payload,
@@ -152,22 +152,13 @@ static void occupy(struct filter *f, enum drill_way way, uint64_t now_us,
 						   UINT64_C(1000000) / rate;
 }
 
-/*
- * Not what no later frame, count or checksum would reveal: a connection loses
- * nothing, so nobody else has to look for it.
- */
-static bool may_be_lost(uint16_t type, uint64_t epoch)
-{
-	return type != WIRE_DISK_MARKS && (type != WIRE_DISK || epoch);
-}
-
 void filter_hold_out(struct filter *f, struct frame_buf *b)
 {
 	const struct drill_effects *e = drill_effects(f->drill, DRILL_OUT);
 	struct lane *l = link_is_urgent(b->type) ? &f->urgent : &f->bulk;
 	struct held *h;
 
-	if ((chance(f, DRILL_OUT, e->drop) && may_be_lost(b->type, b->epoch)) ||
+	if (chance(f, DRILL_OUT, e->drop) ||
 	    (b->type == WIRE_HEARTBEAT && l->count >= BEATS_MAX)) {
 		filter_drop(f, b);
 		return;
@@ -178,7 +169,7 @@ void filter_hold_out(struct filter *f, struct frame_buf *b)
 		filter_end(f, -ENOMEM, "no memory to hold a frame");
 		return;
 	}
-	if (b->length && is_checked(b->type) &&
+	if (b->length && is_checked(b->type, b->epoch) &&
 	    chance(f, DRILL_OUT, e->corrupt))
 		flip_a_bit(f, DRILL_OUT, frame_payload(b), b->length);
 	h->buf = b;
@@ -194,8 +185,7 @@ void filter_hold_in(struct filter *f, const struct frame *frame)
 	const struct drill_effects *e = drill_effects(f->drill, DRILL_IN);
 	struct held *h;
 
-	if (chance(f, DRILL_IN, e->drop) &&
-	    may_be_lost(frame->type, frame->epoch))
+	if (chance(f, DRILL_IN, e->drop))
 		return;
 	h = memory_new(sizeof(*h) + frame->length);
 	if (!h) {
@@ -205,7 +195,7 @@ void filter_hold_in(struct filter *f, const struct frame *frame)
 	*h = (struct held){ .frame = *frame, .bytes = frame->length };
 	if (frame->length)
 		memcpy(h->payload, frame->payload, frame->length);
-	if (frame->length && is_checked(frame->type) &&
+	if (frame->length && is_checked(frame->type, frame->epoch) &&
 	    chance(f, DRILL_IN, e->corrupt))
 		flip_a_bit(f, DRILL_IN, h->payload, frame->length);
 	h->due_us = due(f, DRILL_IN);

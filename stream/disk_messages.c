@@ -148,7 +148,7 @@ struct frame_buf *disks_taken_encode(const struct disks_taken *t)
 	if (!b)
 		return NULL;
 	cursor_put_u32(&c, t->count);
-	cursor_put_u32(&c, 0);
+	cursor_put_u32(&c, t->marks);
 	for (unsigned int i = 0; i < t->count; i++)
 		cursor_put_u32(&c, t->same_base[i] ? WIRE_DISK_SAME_BASE : 0);
 	return b;
@@ -158,14 +158,11 @@ int disks_taken_decode(const struct frame *f, struct disks_taken *t,
 		       const char **why)
 {
 	struct cursor c = cursor_over(f->payload, f->length);
-	uint32_t reserved;
 
 	*t = (struct disks_taken){ .count = cursor_get_u32(&c) };
-	reserved = cursor_get_u32(&c);
+	t->marks = cursor_get_u32(&c);
 	if (c.bad || cursor_left(&c) != (size_t)t->count * sizeof(uint32_t))
 		return refuse(why, "DISKS_TAKEN of a wrong length");
-	if (reserved)
-		return refuse(why, "DISKS_TAKEN with a reserved field set");
 	if (!t->count || t->count > WIRE_DISKS_MAX)
 		return refuse(why, "DISKS_TAKEN with a bad number of disks");
 	for (unsigned int i = 0; i < t->count; i++) {

@@ -34,6 +34,7 @@ int disks_decode(const struct frame *f, struct disks *d, const char **why);
 /* The secondary has taken them; its marks came before. */
 struct disks_taken {
 	unsigned int count;
+	uint32_t marks; /* DISK_MARKS that came */
 	/* It has the same base: only what is marked on a side can differ. */
 	bool same_base[WIRE_DISKS_MAX];
 };

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum {
-	WIRE_VERSION = 6,
+	WIRE_VERSION = 7,
 	WIRE_HEADER_BYTES = 24,
 	/* Bulk is cut to this, so that a heartbeat never waits long. */
 	WIRE_PAYLOAD_MAX = 256 * 1024,
@@ -53,7 +53,7 @@ enum {
 	X(1, HELLO, 1024)                    \
 	X(2, DOMAIN, WIRE_CONFIG_MAX + 1024) \
 	X(3, IMAGE, WIRE_PAYLOAD_MAX)        \
-	X(4, IMAGE_END, 16)                  \
+	X(4, IMAGE_END, 32)                  \
 	X(5, EPOCH_BEGIN, 0)                 \
 	X(6, PAGES, WIRE_PAYLOAD_MAX)        \
 	X(7, STATE, WIRE_PAYLOAD_MAX)        \
@@ -176,6 +176,9 @@ struct wire_image {
 struct wire_image_end {
 	uint64_t bytes;	   /* of the whole image */
 	uint64_t checksum; /* XXH3-64 over it */
+	/* Of all DISK payloads in front of it, in order; of none both are 0. */
+	uint64_t disk_bytes;
+	uint64_t disk_checksum;
 };
 
 /*
@@ -221,7 +224,7 @@ struct wire_disk_offer {
 
 struct wire_disks_taken {
 	uint32_t count; /* as many uint32_t follow: WIRE_DISK_SAME_BASE or 0 */
-	uint32_t reserved;
+	uint32_t marks; /* DISK_MARKS in front of it */
 };
 
 #define WIRE_DISK_SAME_BASE UINT32_C(1)
@@ -283,8 +286,10 @@ WIRE_AT(wire_domain, uuid, 24);
 WIRE_AT(wire_domain, name_length, 40);
 WIRE_AT(wire_domain, config_length, 44);
 static_assert(sizeof(struct wire_image) == 8, "image");
-static_assert(sizeof(struct wire_image_end) == 16, "image end");
+static_assert(sizeof(struct wire_image_end) == 32, "image end");
 WIRE_AT(wire_image_end, checksum, 8);
+WIRE_AT(wire_image_end, disk_bytes, 16);
+WIRE_AT(wire_image_end, disk_checksum, 24);
 static_assert(sizeof(struct wire_pages) == 8, "pages");
 WIRE_AT(wire_pages, encoding, 4);
 static_assert(sizeof(struct wire_record_header) == 8, "record header");
@@ -303,6 +308,7 @@ WIRE_AT(wire_disk_offer, base, 8);
 WIRE_AT(wire_disk_offer, flags, 16);
 WIRE_AT(wire_disk_offer, name_length, 20);
 static_assert(sizeof(struct wire_disks_taken) == 8, "disks taken");
+WIRE_AT(wire_disks_taken, marks, 4);
 static_assert(sizeof(struct wire_disk_blocks) == 16, "disk blocks");
 WIRE_AT(wire_disk_blocks, count, 4);
 WIRE_AT(wire_disk_blocks, first, 8);

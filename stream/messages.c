@@ -197,6 +197,8 @@ struct frame_buf *image_end_encode(const struct wire_image_end *e)
 		return NULL;
 	cursor_put_u64(&c, e->bytes);
 	cursor_put_u64(&c, e->checksum);
+	cursor_put_u64(&c, e->disk_bytes);
+	cursor_put_u64(&c, e->disk_checksum);
 	return b;
 }
 
@@ -207,6 +209,8 @@ int image_end_decode(const struct frame *f, struct wire_image_end *e,
 
 	e->bytes = cursor_get_u64(&c);
 	e->checksum = cursor_get_u64(&c);
+	e->disk_bytes = cursor_get_u64(&c);
+	e->disk_checksum = cursor_get_u64(&c);
 	if (c.bad || cursor_left(&c))
 		return refuse(why, "IMAGE_END of a wrong length");
 	return 0;

@@ -29,6 +29,7 @@ import sys
 import threading
 import time
 
+VERSION = 7  # WIRE_VERSION
 HELLO, DOMAIN, IMAGE, IMAGE_END, BEGIN, PAGES, STATE, END, ACK, BEAT, BYE = \
     range(1, 12)
 REASONS = ("ENDED", "POWEROFF", "REBOOT", "CRASH", "VERSION", "BUSY",
@@ -150,7 +151,7 @@ def context(prefix, server):
     return ctx
 
 
-def hello(role, version=6, inflight=2):
+def hello(role, version=VERSION, inflight=2):
     host = b"python"
     return struct.pack("<8sHHIIIQQII", b"COLOD\r\n\x1a", version, role, 262144,
                        inflight, int(BEAT_S * 1e6), 0, 1, len(host), 0) + host
@@ -301,7 +302,7 @@ def primary(prefix, port, scenario):
         link.send(BEGIN, b"", 1)
         return link.last_words()
     link.send(HELLO, hello(SECONDARY if scenario == "role" else PRIMARY,
-                           7 if scenario == "version" else 6))
+                           VERSION + (scenario == "version")))
     link.hello()
     if scenario in ("version", "role"):
         return link.last_words()
@@ -310,7 +311,8 @@ def primary(prefix, port, scenario):
     link.send(DOMAIN, domain())
     link.send(IMAGE, struct.pack("<II", len(image), 0) + image)
     link.send(IMAGE_END, struct.pack(
-        "<QQ", len(image), 1 if scenario == "imagesum" else xxh3(image)))
+        "<QQQQ", len(image), 1 if scenario == "imagesum" else xxh3(image),
+        0, 0))
     if scenario != "imagesum":
         link.until(ACK, 0)
         send_epoch(link, 1, *epoch_frames(1, 1))
@@ -322,7 +324,7 @@ def primary(prefix, port, scenario):
 # What a secondary may do wrong.
 
 def s_version(link):
-    link.send(HELLO, hello(SECONDARY, 7))
+    link.send(HELLO, hello(SECONDARY, VERSION + 1))
 
 
 def s_role(link):

@@ -19,8 +19,7 @@ NUMBERS = {row[0]: number for number, row in decode.TYPES.items()}
 FREE = ("HELLO", "DOMAIN", "BYE", "ACK", "optional", "DISKS", "DISKS_TAKEN",
         "DISK_MARKS", "DISK_ASK", "DISK_HASHES")
 # What may be any number of times is not missed.
-ANY_NUMBER = ("PAGES", "STATE", "DISK", "DISK_MARKS", "DISK_ASK",
-              "DISK_HASHES")
+ANY_NUMBER = ("PAGES", "STATE", "DISK", "DISK_ASK", "DISK_HASHES")
 # What may stand in any order; DISK with the others of its epoch, or of none.
 ANY_ORDER = (("IMAGE", "DISK_ASK", "DISK"), ("PAGES", "DISK"))
 
@@ -36,7 +35,7 @@ class Frame:
 
     @property
     def free(self):
-        return self.name in FREE or self.name == "DISK" and not self.epoch
+        return self.name in FREE
 
     def poke(self, at, layout, value):
         body = bytearray(self.payload)
@@ -54,17 +53,20 @@ def split(data):
 
 
 def join(frames):
-    """With sequence numbers and the sums of epochs made to fit."""
+    """With sequence numbers and the sums made to fit, but the image's."""
     out, sums = [], b""
     pages = 0
     for sequence, f in enumerate(frames):
         payload = f.payload
         if f.name == "EPOCH_BEGIN":
             sums, pages = b"", 0
-        elif f.name in ("PAGES", "STATE") or f.name == "DISK" and f.epoch:
+        elif f.name in ("PAGES", "STATE", "DISK"):
             sums += payload
             if f.name == "PAGES":
                 pages += int.from_bytes(payload[:4], "little")
+        elif f.name == "IMAGE_END" and len(payload) == 32:
+            payload = payload[:16] + struct.pack(
+                "<QQ", len(sums), decode.xxh3(sums) if sums else 0)
         elif f.name == "EPOCH_END" and len(payload) == 24:
             payload = struct.pack("<QQQ", pages, len(sums), decode.xxh3(sums))
         out.append(struct.pack("<HHIQQ", f.kind, f.flags, len(payload),
@@ -81,13 +83,9 @@ def accepted(data):
 
 
 def dispensable(frames, n):
-    """HEARTBEATs, and the last of what may break off anywhere.
-
-    What is of no epoch and may be any number of times is in no sum either.
-    """
+    """HEARTBEATs, what no sum covers, and the last of what may break off."""
     later = [f.name for f in frames[n + 1:]]
-    return frames[n].name == "HEARTBEAT" or (
-        frames[n].name in ANY_NUMBER and not frames[n].epoch) or (
+    return frames[n].name in ("HEARTBEAT", "DISK_ASK", "DISK_HASHES") or (
         frames[n].name in ("EPOCH_END", "ACK") and
         "EPOCH_BEGIN" not in later and "ACK" not in later)
 
@@ -142,7 +140,7 @@ def orders(frames):
     for n, f in enumerate(frames):
         if f.name in ("HEARTBEAT", "optional"):
             continue
-        # The sums of epochs are made to fit; that they are compared is for
+        # The sums are made to fit; that they are compared is for
         # flips().
         if f.name not in ANY_NUMBER:
             if not dispensable(frames, n):
@@ -160,7 +158,7 @@ def orders(frames):
 def fields(frames):
     """Fields out of their range, in otherwise well-formed streams."""
     cases = {
-        "HELLO": [(8, "H", 5), (8, "H", 7), (10, "H", 0), (10, "H", 3),
+        "HELLO": [(8, "H", 6), (8, "H", 8), (10, "H", 0), (10, "H", 3),
                   (12, "I", 262143), (16, "I", 0), (16, "I", 17),
                   (20, "I", 0), (40, "I", 256), (44, "I", 1)],
         "IMAGE": [(0, "I", 0), (0, "I", 262135), (0, "I", 262137),
@@ -184,7 +182,7 @@ def fields(frames):
                   (48, "B", 47), (49, "B", 47), (49, "B", 0),
                   (49, "B", 32), (49, "B", 0xe4)],
         "DISKS_TAKEN": [(0, "I", 0), (0, "I", 1), (0, "I", 3), (0, "I", 17),
-                        (4, "I", 1), (8, "I", 2), (8, "I", 1 << 31),
+                        (4, "I", 1), (4, "I", 3), (8, "I", 2), (8, "I", 1 << 31),
                         # Marks have come of this one.
                         (8, "I", 0)],
         "DISK_MARKS": [(0, "I", 1), (0, "I", 16), (4, "I", 0),

@@ -47,7 +47,7 @@ TYPES = {
     1: ("HELLO", 1024, "both", False),
     2: ("DOMAIN", 132096, "primary", False),
     3: ("IMAGE", 262144, "primary", False),
-    4: ("IMAGE_END", 16, "primary", False),
+    4: ("IMAGE_END", 32, "primary", False),
     5: ("EPOCH_BEGIN", 0, "primary", True),
     6: ("PAGES", 262144, "primary", True),
     7: ("STATE", 262144, "primary", True),
@@ -181,8 +181,9 @@ class Decoder:
         self.image = bytearray()
         self.acknowledged = None
         self.sizes = None  # of the disks, behind DISKS
+        self.payloads = bytearray()  # of the epoch, or in front of the image's end
         self.changes = []  # not printed yet
-        self.marked = set()  # disks that DISK_MARKS came of
+        self.marked = []  # the disk of each DISK_MARKS
         self.taken = None  # their flags, behind DISKS_TAKEN
 
     # -- frames
@@ -228,7 +229,7 @@ class Decoder:
         r = Reader(payload, "HELLO")
         require(r.take(8) == b"COLOD\r\n\x1a", "HELLO: magic")
         version, = r.integers("H")
-        require(version == 6, "HELLO: version %d" % version)
+        require(version == 7, "HELLO: version %d" % version)
         role, payload_max, inflight, heartbeat = r.integers("HIII")
         features, session, name_length, reserved = r.integers("QQII")
         require(role in ROLES, "HELLO: role")
@@ -290,10 +291,13 @@ class Decoder:
     def on_image_end(self, payload, _):
         self.move("IMAGE_END", ("DOMAIN", "IMAGE"), "between epochs")
         r = Reader(payload, "IMAGE_END")
-        length, checksum = r.integers("QQ")
+        length, checksum, disk_bytes, disk_checksum = r.integers("QQQQ")
         r.end()
         require(length == len(self.image), "IMAGE_END: bytes")
         require(checksum == xxh3(self.image), "IMAGE_END: checksum")
+        require(disk_bytes == len(self.payloads), "IMAGE_END: disk_bytes")
+        require(disk_checksum == (disk_bytes and xxh3(self.payloads)),
+                "IMAGE_END: disk_checksum")
         return "bytes=%d" % length
 
     def on_epoch_begin(self, payload, epoch):
@@ -443,9 +447,9 @@ class Decoder:
         require(self.phase == "greeted" and self.acknowledged is None and
                 self.taken is None, "DISKS_TAKEN: where none may come")
         r = Reader(payload, "DISKS_TAKEN")
-        count, reserved = r.integers("II")
+        count, marks = r.integers("II")
         require(1 <= count <= DISKS_MAX, "DISKS_TAKEN: count")
-        require(reserved == 0, "DISKS_TAKEN: reserved")
+        require(marks == len(self.marked), "DISKS_TAKEN: marks")
         self.taken = r.integers("%dI" % count)
         r.end()
         require(all(flags in (0, 1) for flags in self.taken),
@@ -482,7 +486,7 @@ class Decoder:
         require(self.taken is None and self.acknowledged is None,
                 "DISK_MARKS: where none may come")
         disk, words = self.read_bits(payload, "DISK_MARKS")
-        self.marked.add(disk)
+        self.marked.append(disk)
         return words
 
     def on_disk_ask(self, payload, _):
@@ -509,8 +513,7 @@ class Decoder:
         r = Reader(piece, "DISK: changes")
         while r.left():
             self.changes.append(self.read_change(r))
-        if epoch:
-            self.payloads += payload
+        self.payloads += payload
         return words
 
     def read_change(self, r):

@@ -228,6 +228,10 @@ static ssize_t next_changes(void *arg, uint8_t *raw, size_t room)
 
 static const struct epoch_changes changes_source = { next_changes, NULL };
 
+/* Of what write_disk() writes. */
+static struct checksum *disk_sum;
+static uint64_t disk_bytes;
+
 static void write_disk(struct body_encoder *e)
 {
 	struct frame_buf *b = frame_buf_new(WIRE_DISK, 0, WIRE_PAYLOAD_MAX);
@@ -237,6 +241,8 @@ static void write_disk(struct body_encoder *e)
 	b->length = (uint32_t)piece_encode(e, changes, changes_bytes,
 					   frame_payload(b));
 	changes_bytes = 0;
+	disk_bytes += b->length;
+	checksum_add(disk_sum, frame_payload(b), b->length);
 	write_frame(b);
 }
 
@@ -263,7 +269,7 @@ static void write_hashes(unsigned int disk, unsigned int count)
 /* What the secondary says of them. */
 static void write_taken(void)
 {
-	const struct disks_taken taken = { 2, { true, false } };
+	const struct disks_taken taken = { 2, 2, { true, false } };
 
 	write_blocks(WIRE_DISK_MARKS, 0, 70);
 	write_blocks(WIRE_DISK_MARKS, 0, 64);
@@ -282,7 +288,8 @@ static void write_image(void)
 	struct body_encoder *raw = body_encoder_new(0);
 	struct body_encoder *zstd = body_encoder_new(1);
 
-	if (!image || !raw || !zstd)
+	disk_sum = checksum_new();
+	if (!image || !raw || !zstd || !disk_sum)
 		die("no memory");
 	for (size_t i = 0; i < end.bytes; i++)
 		image[i] = (uint8_t)(i * i >> 7);
@@ -299,6 +306,9 @@ static void write_image(void)
 	body_encoder_free(raw);
 	body_encoder_free(zstd);
 	end.checksum = hash(image, end.bytes);
+	end.disk_bytes = disk_bytes;
+	end.disk_checksum = checksum_value(disk_sum);
+	checksum_free(disk_sum);
 	write_frame(image_end_encode(&end));
 	expect_changes();
 }

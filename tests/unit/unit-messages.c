@@ -120,7 +120,7 @@ static struct frame_buf *domain_buf(void)
 
 static struct frame_buf *image_end_buf(void)
 {
-	return image_end_encode(&(struct wire_image_end){ 5, 6 });
+	return image_end_encode(&(struct wire_image_end){ 5, 6, 7, 8 });
 }
 
 static struct frame_buf *epoch_end_buf(void)
@@ -448,7 +448,8 @@ static void a_configuration_with_a_nul_is_refused(void **state)
 
 static void image_end_comes_back(void **state)
 {
-	const struct wire_image_end e = { UINT64_MAX, 0x0123456789abcdef };
+	const struct wire_image_end e = { UINT64_MAX, 0x0123456789abcdef, 1,
+					  UINT64_MAX - 1 };
 	AUTO_FREE struct frame_buf *b = image_end_encode(&e);
 	struct frame f = frame_of(b);
 	struct wire_image_end got;
