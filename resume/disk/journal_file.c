@@ -166,13 +166,18 @@ int journal_settle(int fd, uint64_t id, struct checksum *sum)
 	return write_at(fd, bytes, sizeof(bytes), SETTLED_AT);
 }
 
-int journal_settled(int fd, uint64_t id, struct checksum *sum)
+int journal_settled(int fd, uint64_t *id, struct checksum *sum)
 {
 	uint8_t bytes[SETTLED_BYTES], expected[SETTLED_BYTES];
+	struct cursor from = cursor_over(bytes, sizeof(bytes));
 	int rc = read_at(fd, bytes, sizeof(bytes), SETTLED_AT);
 
-	settled_bytes(expected, id, sum);
-	return rc <= 0 ? rc : !memcmp(bytes, expected, sizeof(bytes));
+	if (rc <= 0)
+		return rc;
+	cursor_get_u64(&from); /* the magic */
+	*id = cursor_get_u64(&from);
+	settled_bytes(expected, *id, sum);
+	return !memcmp(bytes, expected, sizeof(bytes));
 }
 
 /* --- records -------------------------------------------------------------- */

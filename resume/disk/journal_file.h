@@ -64,8 +64,8 @@ int journal_head_read(int fd, struct journal_head *h, struct checksum *sum);
 
 /* It is stable when journal_stable() has returned. */
 int journal_settle(int fd, uint64_t id, struct checksum *sum);
-/* 1, or 0: it is not. */
-int journal_settled(int fd, uint64_t id, struct checksum *sum);
+/* 1, and of which id it says so; or 0: of none. */
+int journal_settled(int fd, uint64_t *id, struct checksum *sum);
 
 /* Where it ends moves from *at on, if all of it was written. */
 int journal_record_write(int fd, uint64_t id, uint64_t *at,

@@ -111,6 +111,9 @@ static int begin_file(struct disk_journal *j, struct journal_file *f,
 		f->head.order = 1;
 	*at = JOURNAL_RECORDS_AT;
 	err = journal_head_write(f->fd, &f->head, j->put_sum);
+	/* Before any mark: with one, a head that is not good is damage. */
+	if (!err)
+		err = journal_stable(f->fd);
 	if (!err && j->after_read)
 		err = journal_settle(f->fd, f->head.id, j->put_sum);
 	return err;

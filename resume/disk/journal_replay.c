@@ -41,21 +41,33 @@ static void left_close(struct left *l)
 	free(l->payload);
 }
 
+static int damaged(const struct left *l)
+{
+	log_error("the journal of %s is damaged: its disks have to be "
+		  "synchronised anew",
+		  l->domain);
+	return -EBADMSG;
+}
+
 static int open_file(struct left *l, struct left_file *f, const char *path)
 {
+	uint64_t id;
 	int rc;
 
 	f->fd = open(path, O_RDWR | O_CLOEXEC);
 	if (f->fd < 0)
 		return errno == ENOENT ? 0 : -errno;
 	rc = journal_head_read(f->fd, &f->head, l->sum);
-	if (rc <= 0)
-		return rc;
-	f->good = true;
-	rc = journal_settled(f->fd, f->head.id, l->sum);
 	if (rc < 0)
 		return rc;
-	f->settled = rc || f->head.order == 1;
+	f->good = rc;
+	rc = journal_settled(f->fd, &id, l->sum);
+	if (rc < 0)
+		return rc;
+	/* A loss of power keeps back a head, but never behind its mark. */
+	if (!f->good)
+		return rc ? damaged(l) : 0;
+	f->settled = (rc && id == f->head.id) || f->head.order == 1;
 	return 0;
 }
 
@@ -125,14 +137,6 @@ static int replay_file(struct left *l, const struct left_file *f,
 		log_info("the journal of %s had epochs until %llu", l->domain,
 			 (unsigned long long)f->extent.epoch);
 	return rc;
-}
-
-static int damaged(const struct left *l)
-{
-	log_error("the journal of %s is damaged: its disks have to be "
-		  "synchronised anew",
-		  l->domain);
-	return -EBADMSG;
 }
 
 /*

@@ -84,6 +84,29 @@ static bool any(const struct replica_disks *d)
 	return false;
 }
 
+/* Nobody knows what is on it: all of it is compared the next time. */
+static void distrust(struct replica_disks *d)
+{
+	static const struct disk_state unknown = {
+		.role = DISK_ROLE_SECONDARY,
+	};
+
+	for (unsigned int i = 0; i < d->count; i++)
+		if (d->disk[i].storage)
+			disk_meta_set(d->disk[i].meta, &unknown);
+}
+
+static int damaged(const char *disk_dir, const char *domain,
+		   struct guest_error *err)
+{
+	guest_error_set(err,
+			"the journal of %s is damaged: remove "
+			"%s/%s.journal.* and the NAME.disk of each of its "
+			"disks, and make these anew ('colod disk create')",
+			domain, disk_dir, domain);
+	return -EBADMSG;
+}
+
 static int finish(struct replica_disks *d, const char *disk_dir,
 		  const char *domain, struct guest_error *err)
 {
@@ -94,13 +117,11 @@ static int finish(struct replica_disks *d, const char *disk_dir,
 		rc = replica_make_stable(d);
 	if (!rc)
 		rc = disk_journal_discard(disk_dir, domain);
-	if (rc == -EBADMSG)
-		guest_error_set(err,
-				"the journal of %s is damaged: remove "
-				"%s/%s.journal.*, and have its disks "
-				"synchronised anew",
-				domain, disk_dir, domain);
-	else if (rc)
+	if (rc == -EBADMSG) {
+		distrust(d);
+		return damaged(disk_dir, domain, err);
+	}
+	if (rc)
 		guest_error_set(err,
 				"what is in the journal of %s cannot be "
 				"written to its disks: %s; see the log, and "
@@ -116,6 +137,8 @@ int replica_finish_domain(const char *disk_dir, const char *domain,
 	disk_names names;
 	int rc = disk_journal_disks(disk_dir, domain, names);
 
+	if (rc == -EBADMSG)
+		return damaged(disk_dir, domain, err);
 	if (rc < 0) {
 		guest_error_set(err,
 				"the journal of %s in %s cannot be read: "

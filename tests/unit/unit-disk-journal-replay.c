@@ -69,7 +69,7 @@ static void epochs_come_in_order(void **state)
 	assert_replayed(5, 1);
 }
 
-enum { SOME = 5 };
+enum { SOME = 5, SETTLED_AT = 1024 };
 
 /* Where each of some epochs ends. */
 static size_t some_epochs(uint64_t ends[SOME], uint8_t *bytes)
@@ -114,12 +114,10 @@ static void a_flipped_bit_ends_it_there(void **state)
 	size_t length = some_epochs(ends, bytes);
 
 	(void)state;
-	for (size_t n = 0; n < length; n++) {
+	for (size_t n = SETTLED_AT; n < length; n++) {
 		unsigned int whole = ended_before(ends, n);
 
-		if (n < 1024)
-			whole = 0; /* what it is */
-		else if (n < JOURNAL_RECORDS_AT)
+		if (n < JOURNAL_RECORDS_AT)
 			whole = SOME; /* it is not settled, and the first */
 		bytes[n] ^= (uint8_t)(1 << n % 8);
 		write_file(0, bytes, length);
@@ -202,6 +200,37 @@ static void a_gap_in_what_was_applied_is_told(void **state)
 	two_files(true);
 	lose_the_end_of(0);
 	assert_int_equal(disk_journal_replay(dir, "vm", see, &s), -EBADMSG);
+}
+
+static void flip(unsigned int number, size_t at)
+{
+	static uint8_t bytes[FILE_MAX];
+	size_t n = read_file(number, bytes);
+
+	bytes[at] ^= 1;
+	write_file(number, bytes, n);
+}
+
+static void a_lost_head_of_what_was_applied_is_told(void **state)
+{
+	char names[DISK_JOURNAL_DISKS_MAX][DISK_NAME_MAX + 1];
+	struct seen s = { 0 };
+
+	(void)state;
+	for (unsigned int n = 0; n < SETTLED_AT; n += 11) {
+		unsigned int number = n % JOURNAL_FILES;
+
+		two_files(true);
+		flip(number, n);
+		assert_int_equal(disk_journal_disks(dir, "vm", names),
+				 -EBADMSG);
+		assert_int_equal(disk_journal_replay(dir, "vm", see, &s),
+				 -EBADMSG);
+		/* As a loss of power leaves one that nobody has applied. */
+		flip(number, SETTLED_AT);
+		assert_true(disk_journal_disks(dir, "vm", names) >= 0);
+	}
+	assert_int_equal(s.count, 0);
 }
 
 /* --- all ends ------------------------------------------------------------ */
@@ -442,6 +471,7 @@ int main(void)
 		TEST(it_names_its_disks),
 		TEST(nothing_is_applied_behind_a_gap),
 		TEST(a_gap_in_what_was_applied_is_told),
+		TEST(a_lost_head_of_what_was_applied_is_told),
 		TEST(a_kill_anywhere_loses_nothing_that_was_stored),
 		TEST(a_removal_that_is_cut_off_mixes_nothing),
 		TEST(a_loss_of_power_anywhere_leaves_whole_epochs),

@@ -118,6 +118,68 @@ static void a_disk_taken_by_another_domain_has_no_journal(void **state)
 	disk_replica_close(r);
 }
 
+static int nothing(void *arg, uint64_t epoch, const uint8_t *raw, size_t length)
+{
+	(void)arg;
+	(void)epoch;
+	(void)raw;
+	(void)length;
+	return 0;
+}
+
+/* Of the disks too; the first of its two files is not all there any more. */
+static void leave_damaged_journal(void)
+{
+	static const uint8_t data[CHANGE_DATA_MAX];
+	static uint8_t raw[CHANGE_BYTES_MAX];
+	const struct change c = { .kind = CHANGE_WRITE,
+				  .length = sizeof(data),
+				  .data = data };
+	const size_t length = change_put(&c, raw, sizeof(raw));
+	const uint64_t limit = 10 * length, epochs = 7; /* into the second */
+	struct disk_journal *j;
+	char path[DISK_PATH_MAX];
+	struct stat st;
+
+	leave_journal(1, 0);
+	assert_int_equal(
+		disk_journal_open(dir, "vm", names, DISKS, limit, &j, &why_not),
+		0);
+	for (uint64_t e = 1; e <= epochs; e++) {
+		assert_int_equal(disk_journal_put(j, e, raw, length), 0);
+		assert_int_equal(disk_journal_end(j, e), 0);
+	}
+	assert_int_equal(disk_journal_apply(j, epochs, nothing, NULL), 0);
+	disk_journal_close(j);
+	assert_int_equal(disk_journal_path(dir, "vm", 1, path), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size > 0);
+	assert_int_equal(disk_journal_path(dir, "vm", 0, path), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(truncate(path, st.st_size - 1), 0);
+}
+
+static void disks_of_a_damaged_journal_are_not_trusted(void **state)
+{
+	struct disk_replica *r;
+
+	(void)state;
+	leave_damaged_journal();
+	assert_int_equal(state_of(0).base, BASE);
+	assert_int_equal(
+		disk_replica_open(dir, "vm", JOURNAL_BYTES, &r, &why_not),
+		-EBADMSG);
+	assert_non_null(strstr(why_not.text, "make these anew"));
+	assert_true(journal_is_there());
+	for (unsigned int i = 0; i < DISKS; i++) {
+		assert_int_equal(state_of(i).base, 0);
+		assert_false(state_of(i).whole);
+	}
+	/* Nor is it forgotten by those who take one of its disks. */
+	assert_int_equal(disk_replica_finish(dir, names[1], &why_not),
+			 -EBADMSG);
+}
+
 /* --- kills --------------------------------------------------------------- */
 
 #ifdef ENABLE_FAULTS
@@ -223,6 +285,7 @@ int main(void)
 		TEST(a_journal_in_use_is_let_alone),
 		TEST(the_journals_of_a_disk_are_found),
 		TEST(a_disk_taken_by_another_domain_has_no_journal),
+		TEST(disks_of_a_damaged_journal_are_not_trusted),
 #ifdef ENABLE_FAULTS
 		cmocka_unit_test(a_kill_loses_nothing_and_mixes_nothing),
 #endif
