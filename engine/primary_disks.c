@@ -12,6 +12,12 @@
 #include "base/log.h"
 #include "engine/disks_compare.h"
 
+/*
+ * Xenstore is asked, so seldom; and twice, for a device is away for a moment
+ * where a slow resume makes it anew.
+ */
+enum { LOOK_US = 1000 * 1000, LOOKS = 2 };
+
 static_assert((int)GUEST_DISKS_MAX == (int)WIRE_DISKS_MAX, "a guest's disks");
 static_assert((int)GUEST_DISK_NAME_MAX == (int)DISK_NAME_MAX, "a disk's name");
 static_assert((int)DISK_OFFER_NAME_MAX == (int)DISK_NAME_MAX, "a disk's name");
@@ -50,6 +56,7 @@ size_t primary_disks_find(struct primary_disks *d,
 	size_t count = ops->disks ? ops->disks(source, d->known) : 0;
 
 	d->known_count = (unsigned int)at_most(count, GUEST_DISKS_MAX);
+	d->other_looks = 0;
 	return count;
 }
 
@@ -135,12 +142,14 @@ int primary_disks_compare(struct primary_disks *d, const struct disks_link *l)
 	return disks_compare_start(d->feeds, &d->offer, l, &d->compare);
 }
 
+static const char broken_text[] =
+	"changes of a replicated disk came faster than they could be sent (see "
+	"--disk-ring), or its server ended";
+
 static int explained(int rc, struct guest_error *err)
 {
 	if (rc == -ESTALE)
-		guest_error_set(err, "changes of a replicated disk came faster "
-				     "than they could be sent (see "
-				     "--disk-ring), or its server ended");
+		guest_error_set(err, "%s", broken_text);
 	else if (rc && rc != -ECANCELED)
 		guest_error_set(
 			err,
@@ -180,6 +189,42 @@ int primary_disks_limits(struct primary_disks *d, struct disk_limits *out)
 		out->at[i] = disk_feed_head(d->feeds[i]);
 	}
 	return 0;
+}
+
+static bool has_others(const struct primary_disks *d,
+		       const struct guest_source_ops *ops,
+		       struct guest_source *source)
+{
+	struct guest_disk now[GUEST_DISKS_MAX];
+	size_t count = ops->disks(source, now);
+
+	if (count != d->known_count)
+		return true;
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(now[i].name, d->known[i].name) != 0)
+			return true;
+	return false;
+}
+
+int primary_disks_follow(struct primary_disks *d,
+			 const struct guest_source_ops *ops,
+			 struct guest_source *source, uint64_t now_us)
+{
+	if (!ops->disks || now_us < d->looked_us + LOOK_US)
+		return 0;
+	d->looked_us = now_us;
+	d->other_looks = has_others(d, ops, source) ? d->other_looks + 1 : 0;
+	return d->other_looks < LOOKS ? 0 : -ESTALE;
+}
+
+void primary_disks_explain(const struct primary_disks *d,
+			   struct guest_error *err)
+{
+	if (d->other_looks >= LOOKS)
+		guest_error_set(err, "its replicated disks are others by now");
+	for (unsigned int i = 0; i < d->count; i++)
+		if (disk_feed_broken(d->feeds[i]))
+			guest_error_set(err, "%s", broken_text);
 }
 
 /* --- the encoder's thread ---------------------------------------------------

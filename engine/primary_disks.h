@@ -67,6 +67,8 @@ struct primary_disks {
 	/* All that there are, open or not. */
 	struct guest_disk known[GUEST_DISKS_MAX];
 	unsigned int known_count;
+	uint64_t looked_us;	  /* whether there are others by now */
+	unsigned int other_looks; /* in a row */
 };
 
 void primary_disks_init(struct primary_disks *d, const char *disk_dir,
@@ -99,6 +101,16 @@ int primary_disks_follow_to(struct primary_disks *d,
 			    struct guest_error *err);
 /* The guest stands still, or will be asked to later: what it has changed. */
 int primary_disks_limits(struct primary_disks *d, struct disk_limits *out);
+/*
+ * While the guest runs, now and then: -ESTALE where disks came or went, which
+ * its standby knows nothing of.
+ */
+int primary_disks_follow(struct primary_disks *d,
+			 const struct guest_source_ops *ops,
+			 struct guest_source *source, uint64_t now_us);
+/* After -ESTALE: says why, if it was the disks. */
+void primary_disks_explain(const struct primary_disks *d,
+			   struct guest_error *err);
 
 /* --- the encoder's thread --------------------------------------------------
  */

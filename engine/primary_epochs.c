@@ -350,7 +350,9 @@ void primary_epochs_captured(struct primary *p, const struct event *e)
 		skip(p, r, e->error);
 		break;
 	case -ESTALE:
-		primary_resync(p, "the guest's memory layout has changed");
+		primary_resync(p, e->text ? e->text
+					  : "the guest's memory layout has "
+					    "changed");
 		break;
 	default:
 		primary_resync(p, e->text ? e->text : strerror(-e->error));

@@ -69,6 +69,11 @@ static void capture_run(struct guest_job *j)
 	if (!j->err && c->run.state == EPOCH_AHEAD)
 		j->err = primary_disks_limits(&pd->disks, &c->disks);
 	c->resumed_us = clock_now_us();
+	if (!j->err)
+		j->err = primary_disks_follow(&pd->disks, pd->ops, pd->source,
+					      c->resumed_us);
+	if (j->err == -ESTALE)
+		primary_disks_explain(&pd->disks, &j->error);
 	note_phases(pd, c);
 	j->partial = c->run.partial;
 	if (j->err == -ESHUTDOWN)
