@@ -228,6 +228,9 @@ static void compared_so_far(struct disks_compare *c, uint64_t blocks)
 
 	pthread_mutex_lock(&c->lock);
 	c->seen.done_bytes += blocks * DISK_BLOCK_BYTES;
+	/* More may have been marked since they were counted. */
+	if (c->seen.done_bytes > c->seen.all_bytes)
+		c->seen.all_bytes = c->seen.done_bytes;
 	done = c->seen.done_bytes;
 	pthread_mutex_unlock(&c->lock);
 	progress_update(&c->progress, done, clock_now_us());

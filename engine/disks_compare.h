@@ -19,7 +19,7 @@
 int disks_compare_start(struct disk_feed *const *feeds,
 			const struct disks *offer, const struct disks_link *l,
 			struct disks_compare **out);
-/* Any thread: it ends with -ECANCELED. */
+/* Any thread: it ends with -ECANCELED, unless it was at its end. */
 void disks_compare_cancel(struct disks_compare *c);
 /* Waits until all that differed is sent. */
 int disks_compare_wait(struct disks_compare *c);

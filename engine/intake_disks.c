@@ -141,8 +141,8 @@ static int on_disks(struct intake_disks *d, const struct frame *f,
 
 	if (rc)
 		return rc;
-	if (d->replica) {
-		*why = "a second DISKS";
+	if (d->body || d->imaged) {
+		*why = d->imaged ? "DISKS behind IMAGE_END" : "a second DISKS";
 		return -EPROTO;
 	}
 	rc = open_replica(d, &d->refused);
@@ -234,6 +234,8 @@ int intake_disks_imaged(struct intake_disks *d, const struct wire_image_end *e,
 		return -ECANCELED;
 	d->imaged = true;
 	if (!is_complete(d, e)) {
+		if (d->replica)
+			disk_replica_spoilt(d->replica);
 		*why = "what came of the disks is not what was sent";
 		return -EBADMSG;
 	}

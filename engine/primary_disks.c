@@ -159,9 +159,18 @@ static int explained(int rc, struct guest_error *err)
 	return rc;
 }
 
+static bool is_stopped(struct primary_disks *d)
+{
+	AUTO_LOCK(&d->lock);
+	return d->stopped;
+}
+
 int primary_disks_compared(struct primary_disks *d, struct guest_error *err)
 {
-	return d->compare ? explained(disks_compare_wait(d->compare), err) : 0;
+	int rc = d->compare ? disks_compare_wait(d->compare) : 0;
+
+	/* A feed that is stopped looks like a broken one. */
+	return rc && is_stopped(d) ? -ECANCELED : explained(rc, err);
 }
 
 int primary_disks_follow_to(struct primary_disks *d,

@@ -86,7 +86,8 @@ static void image_end(struct secondary_daemon *sd, const struct frame *f)
 		e.error = image_receiver_end(sd->image, &end);
 		e.text = "the image is not what was sent";
 	}
-	if (!e.error && end.disk_bytes && !sd->has_disks) {
+	if (!e.error && (end.disk_bytes || end.disk_checksum) &&
+	    !sd->has_disks) {
 		e.error = -EBADMSG;
 		e.text = "an IMAGE_END with disks that were not offered";
 	}

@@ -18,7 +18,7 @@
  * acknowledged; one of applying does too, by the next call, and what was
  * committed stays in the journal until it can be finished.
  *
- * take, marks, hash, put, stored, synced: one thread, the intake's.  commit,
+ * take, marks, hash, put, stored, synced, spoilt: one thread, the intake's.  commit,
  * promote: the guest's.  cancel, status: any.
  */
 #ifndef RESUME_DISK_REPLICA_H
@@ -66,6 +66,8 @@ int disk_replica_stored(struct disk_replica *r, uint64_t epoch,
 			const char **why);
 /* All that the primary's image stands for is on the storages. */
 int disk_replica_synced(struct disk_replica *r, const char **why);
+/* Instead: what came is not what was sent, and may be anywhere. */
+void disk_replica_spoilt(struct disk_replica *r);
 
 void disk_replica_commit(struct disk_replica *r, uint64_t epoch);
 /*

@@ -147,6 +147,23 @@ int replica_make_stable(struct replica_disks *d)
 	return fault_at(FAULT_DISK_BEFORE_DROP);
 }
 
+void replica_distrust(struct replica_disks *d)
+{
+	static const struct disk_state unknown = {
+		.role = DISK_ROLE_SECONDARY,
+	};
+
+	for (unsigned int i = 0; i < d->count; i++) {
+		struct disk_meta *m = d->disk[i].meta;
+		int err = d->disk[i].storage ? disk_meta_set(m, &unknown) : 0;
+
+		if (err)
+			log_error("disk %s: its state cannot be changed (%s): "
+				  "make it anew before it is synchronised",
+				  disk_meta_name(m), strerror(-err));
+	}
+}
+
 int replica_kind_of(int err)
 {
 	switch (err) {

@@ -86,6 +86,8 @@ int replica_change(struct replica_disks *d, uint64_t epoch, const uint8_t *raw,
 		   size_t length);
 /* All that was changed is stable, and what it came from may go. */
 int replica_make_stable(struct replica_disks *d);
+/* Nobody knows what is on them: all is compared the next time. */
+void replica_distrust(struct replica_disks *d);
 /* The few errors that a caller tells apart. */
 int replica_kind_of(int err);
 

@@ -84,18 +84,6 @@ static bool any(const struct replica_disks *d)
 	return false;
 }
 
-/* Nobody knows what is on it: all of it is compared the next time. */
-static void distrust(struct replica_disks *d)
-{
-	static const struct disk_state unknown = {
-		.role = DISK_ROLE_SECONDARY,
-	};
-
-	for (unsigned int i = 0; i < d->count; i++)
-		if (d->disk[i].storage)
-			disk_meta_set(d->disk[i].meta, &unknown);
-}
-
 static int damaged(const char *disk_dir, const char *domain,
 		   struct guest_error *err)
 {
@@ -118,7 +106,7 @@ static int finish(struct replica_disks *d, const char *disk_dir,
 	if (!rc)
 		rc = disk_journal_discard(disk_dir, domain);
 	if (rc == -EBADMSG) {
-		distrust(d);
+		replica_distrust(d);
 		return damaged(disk_dir, domain, err);
 	}
 	if (rc)

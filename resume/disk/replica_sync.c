@@ -186,6 +186,11 @@ int disk_replica_take(struct disk_replica *r, const struct disks *offer,
 	return 0;
 }
 
+void disk_replica_spoilt(struct disk_replica *r)
+{
+	replica_distrust(&r->disks);
+}
+
 /* --- marks and hashes ----------------------------------------------------- */
 
 static void fill_marks(const struct disk_meta *m, unsigned int disk,
