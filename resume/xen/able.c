@@ -33,39 +33,6 @@
 #include "resume/xen/pv/note.h"
 #include "resume/xen/pv/save.h"
 
-static int check_suspends(struct guest_source *s, struct guest_error *err)
-{
-	AUTO_FREE char *feature =
-		xen_node_read(s->host, s->domid, "control/feature-suspend");
-
-	if (feature && !strcmp(feature, "1"))
-		return 0;
-	guest_error_set(err,
-			"%s does not say that it can suspend itself"
-			" (control/feature-suspend is missing): either it"
-			" is still booting, or its kernel lacks suspend"
-			" for Xen%s",
-			s->name,
-			s->emulated ? ", or it is one without any drivers for"
-				      " Xen: then use --suspend=toolstack"
-				    : "");
-	return -EAGAIN;
-}
-
-static int check_offer(struct guest_source *s, struct guest_error *err)
-{
-	int port = xen_request_offered(s->host, s->domid);
-
-	if (port > 0)
-		return 0;
-	guest_error_set(err,
-			"%s %s event channel to be asked by: load the module"
-			" colod_guest in it, or use --suspend=auto",
-			s->name,
-			port == 0 ? "does not offer an" : "offers an unusable");
-	return -EOPNOTSUPP;
-}
-
 static bool is_connected(struct guest_source *s, const char *type,
 			 const char *number)
 {
@@ -104,6 +71,56 @@ static bool has_frontends(struct guest_source *s)
 		if (any_connected(s, types[i]))
 			return true;
 	return false;
+}
+
+static bool says(struct guest_source *s, const char *feature)
+{
+	AUTO_FREE char *value = xen_node_read(s->host, s->domid, feature);
+
+	return value && !strcmp(value, "1");
+}
+
+/*
+ * Linux says what it can be asked for once, when it boots
+ * (drivers/xen/manage.c), so in a domain that was restored, or that a standby
+ * has become, it has said nothing at all.  Drivers that are connected come
+ * later than that at a boot; and to be here it has been suspended before.
+ */
+bool xen_able_suspends(struct guest_source *s)
+{
+	return says(s, "control/feature-suspend") ||
+	       (!says(s, "control/feature-poweroff") &&
+		!says(s, "control/feature-reboot") && has_frontends(s));
+}
+
+static int check_suspends(struct guest_source *s, struct guest_error *err)
+{
+	if (xen_able_suspends(s))
+		return 0;
+	guest_error_set(err,
+			"%s does not say that it can suspend itself"
+			" (control/feature-suspend is missing): either it"
+			" is still booting, or its kernel lacks suspend"
+			" for Xen%s",
+			s->name,
+			s->emulated ? ", or it is one without any drivers for"
+				      " Xen: then use --suspend=toolstack"
+				    : "");
+	return -EAGAIN;
+}
+
+static int check_offer(struct guest_source *s, struct guest_error *err)
+{
+	int port = xen_request_offered(s->host, s->domid);
+
+	if (port > 0)
+		return 0;
+	guest_error_set(err,
+			"%s %s event channel to be asked by: load the module"
+			" colod_guest in it, or use --suspend=auto",
+			s->name,
+			port == 0 ? "does not offer an" : "offers an unusable");
+	return -EOPNOTSUPP;
 }
 
 bool xen_takes_events(struct xen_host *h, uint32_t domid)

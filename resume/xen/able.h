@@ -17,6 +17,8 @@ int xen_able(struct guest_source *s, bool held, struct guest_error *err);
 /* The part of it that the kind of guest decides, whatever its state is. */
 int xen_able_kind(struct guest_source *s, struct guest_error *err);
 
+/* It suspends itself when it is asked to, through xenstore. */
+bool xen_able_suspends(struct guest_source *s);
 /*
  * Whether it has drivers for Xen, to which Xen is to bring events: a guest says
  * how (CALLBACK_IRQ).  Where that cannot be told: yes.

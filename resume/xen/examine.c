@@ -91,13 +91,11 @@ static void say_model(const struct report *r)
 static enum guest_ask say_ask(const struct report *r)
 {
 	struct guest_source *s = r->s;
-	AUTO_FREE char *feature =
-		xen_node_read(s->host, s->domid, "control/feature-suspend");
 	int port = xen_request_offered(s->host, s->domid);
 
 	if (port > 0)
 		say(r, true, "suspend", "by its event channel");
-	else if (feature && !strcmp(feature, "1"))
+	else if (xen_able_suspends(s))
 		say(r, true, "suspend",
 		    "through xenstore; with the module colod_guest in it, by"
 		    " event channel, which is faster");
