@@ -26,10 +26,11 @@ lab_top=$(cd "$lab_src/../.." && pwd)
 
 lab_modules="xen-evtchn xen-privcmd xen-gntdev xen-gntalloc xenfs xen-blkback
 	xen-netback loop bridge virtio_pci virtio_net virtio_console
-	virtio_blk nbd ifb tun
+	virtio_blk nbd ifb tun crc32c_generic ext4
 	sch_plug act_mirred act_gact cls_matchall sch_ingress"
-# Of a guest with an emulated disk and network card.
+# Of a guest with an emulated disk and network card, and of one with a file system.
 lab_emulated_modules="ata_piix sd_mod e1000"
+lab_fs_modules="crc32c_generic ext4"
 # What guests there are: pvh, pv, hvm, pure, which is an HVM guest that knows
 # nothing of Xen, or half, which does, and has no device of Xen's.
 lab_type=${COLOD_LAB_TYPE:-pvh}
@@ -49,6 +50,8 @@ lab_emulates() {
 
 # Its guests have servers (a scenario says so, and has a lab of its own).
 lab_serves() { [ "${COLOD_LAB_SERVERS:-0}" = 1 ]; }
+# Its hosts keep what is in /var/lib/colod (as above).
+lab_stores() { [ "${COLOD_LAB_STORES:-0}" = 1 ]; }
 
 # Exit status 77: this machine lacks something.  One sentence says what.
 lab_lacks() {
@@ -86,6 +89,8 @@ lab_find_tools() {
 	type depmod >/dev/null 2>&1 || missing+=" kmod"
 	type "${CC:-gcc}" >/dev/null 2>&1 || missing+=" gcc"
 	type make >/dev/null 2>&1 || missing+=" make"
+	lab_e2fsck=$(PATH=/usr/sbin:/sbin:/usr/bin:/bin type -p e2fsck) ||
+		missing+=" e2fsprogs"
 	lab_nbdkit=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin type -p nbdkit) ||
 		missing+=" nbdkit"
 	[ -e /usr/include/xenctrl.h ] || missing+=" libxen-dev"
@@ -103,8 +108,8 @@ lab_fresh() {
 lab_build_programs() {
 	local p more
 	mkdir -p "$cache/bin"
-	for p in guest-check guest-order numbered beacon clients agent follow \
-		call stamp wire relay; do
+	for p in guest-check guest-order numbered beacon clients records agent \
+		follow call stamp wire relay; do
 		more=()
 		[ $p != guest-order ] ||
 			more=("$lab_src/order.c" "$lab_src/order-prove.c")
@@ -314,14 +319,15 @@ lab_pack() {	# root, archive
 }
 
 # Numbered in the order in which they can be loaded.
-lab_copy_emulated() {	# folder
-	local m f n=10
-	mkdir "$1"
-	for m in $lab_emulated_modules; do
+lab_copy_numbered() {	# folder, modules...
+	local folder=$1 m f n=10
+	shift
+	mkdir "$folder"
+	for m in "$@"; do
 		modprobe -d "$cache/kernel" -S "$(cat "$cache/kernel/version")" \
 			--show-depends "$m" | awk '$1 == "insmod" { print $2 }'
 	done | awk '!seen[$0]++' | while read -r f; do
-		cp "$f" "$1/$((n++))-${f##*/}" || return
+		cp "$f" "$folder/$((n++))-${f##*/}" || return
 	done
 }
 
@@ -330,7 +336,7 @@ lab_build_guest() {
 	[ ! -e "$cache/colod-guest.ko" ] ||
 		modules=("$cache/colod-guest.ko" "$cache/lab-stuck.ko")
 	lab_fresh "$made" \
-		"$cache/bin/"{guest-check,guest-order,numbered,beacon,clients} \
+		"$cache/bin/"{guest-check,guest-order,numbered,beacon,clients,records} \
 		"$lab_src/guest-init" "$cache/kernel/version" \
 		"${modules[@]}" && return
 	rm -rf "$root"
@@ -339,8 +345,10 @@ lab_build_guest() {
 	find "$cache/kernel/lib" \( -name xen-blkfront.ko -o \
 		-name xen-netfront.ko \) -exec cp -t "$root/modules" {} +
 	[ ${#modules[@]} -eq 0 ] || cp "${modules[@]}" "$root/modules/"
-	lab_copy_emulated "$root/modules/emulated" || return
-	cp "$cache/bin/"{guest-check,guest-order,numbered,beacon,clients} \
+	# shellcheck disable=SC2086 # several words
+	lab_copy_numbered "$root/modules/emulated" $lab_emulated_modules &&
+		lab_copy_numbered "$root/modules/fs" $lab_fs_modules || return
+	cp "$cache/bin/"{guest-check,guest-order,numbered,beacon,clients,records} \
 		"$root/bin/"
 	install -m 755 "$lab_src/guest-init" "$root/init"
 	for how in poweroff reboot; do
@@ -354,7 +362,7 @@ lab_build_guest() {
 lab_build_dom0() {
 	local root=$cache/dom0.root made=$cache/dom0.cpio t tools=()
 	lab_fresh "$made" "$cache/guest.cpio" "$cache/bin/agent" \
-		"$cache/bin/"{follow,numbered,beacon,clients,evtchn} \
+		"$cache/bin/"{follow,numbered,beacon,clients,records,evtchn} \
 		"$lab_src/dom0-init" "$lab_src/hotplug" \
 		"$xen_bin/xl" "$lab_src/build.sh" && return
 	rm -rf "$root"
@@ -371,15 +379,16 @@ lab_build_dom0() {
 		ln -sf "/usr/bin/xenstore-$t" "$root/bin/xenstore-$t"
 	done
 	t=$(realpath "$cache/bin/evtchn")
-	lab_copy_programs "$root" "${tools[@]}" "$t" || return
+	lab_copy_programs "$root" "${tools[@]}" "$t" "$lab_e2fsck" || return
 	mv "$root$t" "$root/bin/"
+	ln -sf "$lab_e2fsck" "$root/bin/e2fsck"
 	# Found by name at run time: pthread_cancel needs it.
 	t=$("${CC:-gcc}" -print-file-name=libgcc_s.so.1)
 	cp -L "$t" "$root$(dirname "$(ldd "$xen_bin/xl" |
 		awk '/libc\.so/ { print $3 }')")/"
 	cp -R "$cache/kernel/lib" "$root/"
 	cp "$cache/kernel/vmlinux" "$cache/guest.cpio" "$root/guest/"
-	cp "$cache/bin/"{agent,follow,numbered,beacon,clients} "$root/bin/"
+	cp "$cache/bin/"{agent,follow,numbered,beacon,clients,records} "$root/bin/"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-vif"
 	install -m 755 "$lab_src/hotplug" "$root/etc/xen/scripts/lab-disk"
 	install -m 755 "$lab_src/dom0-init" "$root/init"

@@ -38,11 +38,22 @@ lab_up() {
 	cp "$cache/$lab_hypervisor.elf" "$lab_dir/xen.elf" || return
 	cp "$cache/kernel/vmlinux" "$lab_dir/" || return
 	truncate -s 4M "$lab_dir/shared.img" || return
+	! lab_stores || lab_make_stores || return
 	"$cache/bin/wire" "$lab_dir/ports" 2>"$lab_dir/wire.err" &
 	echo $! >"$lab_dir/wire.pid"
 	lab_wait_file "$lab_dir/ports" || return
 	lab_watch_owner $$ &
 	disown -a
+}
+
+# A disk of each host's own, with a file system, which outlives it.
+lab_make_stores() {
+	local host
+	for host in a b; do
+		truncate -s 160M "$lab_dir/$host.store" &&
+			PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -F \
+				"$lab_dir/$host.store" || return
+	done
 }
 
 lab_wait_file() {
@@ -114,6 +125,10 @@ host_on() {
 	# where the other reads it, also after kill -9; nothing needs to be flushed.
 	qemu+=(-drive "if=none,id=shared,file=$d/shared.img,format=raw,cache=unsafe,file.locking=off"
 		-device "virtio-blk-pci,drive=shared,share-rw=on")
+	# What a host has not made stable is lost with it, in its own memory.
+	! lab_stores || qemu+=(-drive
+		"if=none,id=store,file=$d/$host.store,format=raw,cache=unsafe"
+		-device "virtio-blk-pci,drive=store")
 	"$(lab_qemu)" -nodefaults -no-user-config -display none -no-reboot \
 		-accel tcg,thread=multi -cpu "$lab_cpu" -smp "$lab_cpus" -m "$memory" \
 		-kernel "$d/xen.elf" \

@@ -17,6 +17,8 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/witness.sh"
 # shellcheck source-path=SCRIPTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/disks.sh"
+# shellcheck source-path=SCRIPTDIR
 . "$(dirname "${BASH_SOURCE[0]}")/../within.sh"
 
 # Generous: under emulation on a busy machine a host may be late by half a
@@ -41,9 +43,9 @@ begin() {	# name [hosts]
 	lab_find_colod
 	cache=${COLOD_LAB_CACHE:-$(dirname "$COLOD")/lab-cache}
 	# A lab that is there already has no device models, and less memory,
-	# and no servers.
+	# no servers, and hosts without a disk of their own.
 	[ "$lab_type" = pvh ] || COLOD_LAB_DIR=""
-	! lab_serves || COLOD_LAB_DIR=""
+	! lab_serves && ! lab_stores || COLOD_LAB_DIR=""
 	[ -n "${COLOD_LAB_DIR:-}" ] || lab_build || exit
 	# Slow, but it does not crash; host.sh says why.
 	if [ "${COLOD_LAB_VCPUS:-1}" -gt 1 ] && [ -z "${COLOD_LAB_CPUS:-}" ] &&
@@ -150,7 +152,7 @@ hosts_clean() {
 			for p in /sys/class/net/plug*; do
 				[ ! -e "$p" ] || ip link del "${p##*/}"
 			done
-			rm -rf /run/lab.* /run/colod /tmp/* /var/lib/colod /root/web.img
+			rm -rf /run/lab.* /run/colod /tmp/* /var/lib/colod/*
 			[ "$(xl list | wc -l)" = 2 ] && ! pidof colod colod-guard' \
 			>/dev/null 2>&1 || host_kill $host
 	done
@@ -193,17 +195,21 @@ no_log() {	# log, pattern
 	! find_log "$1" "$2" || fail "unexpected in the log $1: $found"
 }
 
-# Brings a program of the build into a host, as /bin/NAME: in parts, for a
-# command has a limit.
-carry() {	# host, file, name
+# Brings a file into a host: in parts, for a command has a limit.
+bring() {	# host, file, its path there
 	local part
-	strip -o "$lab_dir/carried" "$2" || fail "$2 cannot be stripped"
-	on "$1" "rm -f /tmp/carried"
+	on "$1" "rm -f /tmp/brought"
 	while read -r part; do
-		on "$1" "echo $part >>/tmp/carried" || fail "$3 cannot be carried"
-	done < <(gzip -9 <"$lab_dir/carried" | base64 -w 60000 && echo)
-	on "$1" "base64 -d /tmp/carried | gunzip >/bin/$3 && chmod 755 /bin/$3
-		rm /tmp/carried" || fail "$3 cannot be carried to $1"
+		on "$1" "echo $part >>/tmp/brought" || return
+	done < <(gzip -9 <"$2" | base64 -w 60000 && echo)
+	on "$1" "base64 -d /tmp/brought | gunzip >$3 && rm /tmp/brought"
+}
+
+# Brings a program of the build into a host, as /bin/NAME.
+carry() {	# host, file, name
+	strip -o "$lab_dir/carried" "$2" || fail "$2 cannot be stripped"
+	{ bring "$1" "$lab_dir/carried" "/bin/$3" && on "$1" "chmod 755 /bin/$3"; } ||
+		fail "$3 cannot be carried to $1"
 }
 
 # --- colod -----------------------------------------------------------------
@@ -465,7 +471,8 @@ guest_goes_on() {	# host
 	disk=$(line_field "$line" disk)
 	wait_until 120 "the guest on $1 to verify its memory twice" \
 		guest_passed "$1" $((passes + 2))
-	[ -z "$guest_disk" ] || wait_until 30 "the guest on $1 to use its disk" \
+	[ -z "$guest_disk" ] || [[ $guest_words == *fs=1* ]] ||
+		wait_until 30 "the guest on $1 to use its disk" \
 		guest_wrote "$1" $((disk + 2))
 	guest_sound "$1"
 }

@@ -10,7 +10,7 @@
 
 COLOD_FAKE=${COLOD:-${abs_top_builddir:-.}/colod}
 # shellcheck source=tests/pair/lib.sh
-. "$(dirname "$0")/lib.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # shellcheck disable=SC2034 # variables for the tests
 
