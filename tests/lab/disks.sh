@@ -5,21 +5,27 @@
 #
 # shellcheck disable=SC2154 # variables of lib.sh
 
-# Makes the replicated disk `web' on a host, of $disk_mib, and serves it; one that
-# is there is as it was left.
-disk_mib=4		# as the guest's own disk has
-disk_serve() {	# host
-	on "$1" "[ -e /var/lib/colod/web.disk ] || {
-			mkdir -p /var/lib/colod
-			truncate -s ${disk_mib}M /var/lib/colod/web.img
-			colod disk create --disk-dir=/var/lib/colod web \
-				/var/lib/colod/web.img
-		}
-		setsid sh -c 'colod disk serve --disk-dir=/var/lib/colod web \
-			>/run/colod.log 2>&1 & echo \$! >/run/lab.disk.pid
-			wait \$!' </dev/null >/dev/null 2>&1 &" ||
-		fail "the disk web could not be made on $1"
-	wait_until 30 "the disk web on $1" on "$1" "[ -b /dev/colod/web ]"
+disk_names=web		# the guest's, as xvda and so on
+disk_mib=4		# of each, as the guest's own disk has
+
+# Makes the guest's replicated disks on a host and serves them; one that is there is
+# as it was left.
+disk_serve() {	# host [name]
+	local name
+	for name in ${2:-$disk_names}; do
+		on "$1" "[ -e /var/lib/colod/$name.disk ] || {
+				mkdir -p /var/lib/colod
+				truncate -s ${disk_mib}M /var/lib/colod/$name.img
+				colod disk create --disk-dir=/var/lib/colod \
+					$name /var/lib/colod/$name.img
+			}
+			setsid sh -c 'colod disk serve --disk-dir=/var/lib/colod \
+				$name >/run/colod.log 2>&1 &
+				echo \$! >/run/lab.disk.$name.pid
+				wait \$!' </dev/null >/dev/null 2>&1 &" ||
+			fail "the disk $name could not be made on $1"
+		wait_until 30 "the disk $name on $1" on "$1" "[ -b /dev/colod/$name ]"
+	done
 }
 
 # --- a file system, with fs=1 in $guest_words -------------------------------

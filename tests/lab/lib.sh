@@ -375,7 +375,7 @@ check_report=25
 ! lab_serial || check_report=200
 
 guest_config() {
-	local target=/guest/disk.img words kernel=vmlinux type=$lab_type vif disk
+	local words kernel=vmlinux type=$lab_type vif
 	words="console=hvc0 quiet loglevel=2 mitigations=off"
 	case $lab_type in
 	# What is not there is not looked for: the guest was up 7 s earlier.
@@ -392,10 +392,6 @@ guest_config() {
 	! lab_unplugged || words+=" emulated=$([ -n "$guest_disk" ] && echo sda || echo none)"
 	# The second cure of netfront's lost memory needs this (colod(8)).
 	words+=" grant_table.free_per_iteration=0 $guest_words"
-	case $guest_disk in
-	shared) target=/dev/vda ;;
-	replicated) target=/dev/colod/web ;;
-	esac
 	cat <<-END
 		name="guest"
 		type="$type"
@@ -420,12 +416,25 @@ guest_config() {
 	! lab_unplugged || vif="type=ioemu,model=e1000,"
 	vif+="mac=00:16:3e:09:00:10,bridge=br0,script=lab-vif"
 	[ -z "$guest_vif" ] || echo "vif=[\"$vif\"]"
-	disk="script=lab-disk"
+	guest_config_disks
+}
+
+guest_config_disks() {
+	local disk="script=lab-disk" name device=xvd letter list="" targets=()
 	[ "$guest_backend" != qemu ] || disk="backendtype=qdisk"
-	disk+=",format=raw,access=rw,vdev=xvda"
-	! lab_unplugged ||
-		disk="backendtype=qdisk,format=raw,access=rw,vdev=hda"
-	[ -z "$guest_disk" ] || echo "disk=[\"$disk,target=$target\"]"
+	! lab_unplugged || disk="backendtype=qdisk" device=hd
+	case $guest_disk in
+	own) targets=(/guest/disk.img) ;;
+	shared) targets=(/dev/vda) ;;
+	replicated) for name in $disk_names; do targets+=("/dev/colod/$name"); done ;;
+	esac
+	for letter in a b c; do
+		[ ${#targets[@]} -gt 0 ] || break
+		list+="\"$disk,format=raw,access=rw,vdev=$device$letter"
+		list+=",target=${targets[0]}\","
+		targets=("${targets[@]:1}")
+	done
+	[ -z "$list" ] || echo "disk=[${list%,}]"
 }
 
 # Where a guest's console is, below its folder in xenstore.
