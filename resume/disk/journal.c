@@ -66,7 +66,7 @@ static int open_files(struct disk_journal *j)
 		if (j->file[i].fd < 0)
 			return -errno;
 	}
-	return journal_dir_stable(j->disk_dir);
+	return disk_dir_stable(j->disk_dir);
 }
 
 /* Both heads name the disks; the rest is filled in when one is begun. */
@@ -145,19 +145,6 @@ void journal_forget(struct disk_journal *j, struct journal_file *f)
 	pthread_cond_broadcast(&j->changed);
 }
 
-static int unlink_files(struct disk_journal *j)
-{
-	char path[DISK_PATH_MAX];
-	int err = 0;
-
-	for (unsigned int i = 0; i < JOURNAL_FILES && !err; i++) {
-		err = disk_journal_path(j->disk_dir, j->domain, i, path);
-		if (!err && unlink(path) < 0 && errno != ENOENT)
-			err = -errno;
-	}
-	return err ? err : journal_dir_stable(j->disk_dir);
-}
-
 /*
  * At any moment of it, what is left can be replayed: the one that the storages
  * have all of goes first, or else the one that they have nothing of.
@@ -179,7 +166,7 @@ int disk_journal_remove(struct disk_journal *j)
 	if (!err)
 		err = journal_empty(j->file[!first].fd);
 	if (!err)
-		err = unlink_files(j);
+		err = journal_unlink(j->disk_dir, j->domain);
 	for (int i = 0; i < JOURNAL_FILES && !err; i++)
 		journal_forget(j, &j->file[i]);
 	return err;

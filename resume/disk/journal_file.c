@@ -278,9 +278,15 @@ int journal_empty(int fd)
 	return ftruncate(fd, 0) < 0 ? -errno : journal_stable(fd);
 }
 
-int journal_dir_stable(const char *disk_dir)
+int journal_unlink(const char *disk_dir, const char *domain)
 {
-	AUTO_FD int fd = open(disk_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char path[DISK_PATH_MAX];
+	int err = 0;
 
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
+	for (unsigned int i = 0; i < JOURNAL_FILES && !err; i++) {
+		err = disk_journal_path(disk_dir, domain, i, path);
+		if (!err && unlink(path) < 0 && errno != ENOENT)
+			err = -errno;
+	}
+	return err ? err : disk_dir_stable(disk_dir);
 }

@@ -84,7 +84,7 @@ int journal_extent(int fd, uint64_t id, struct journal_extent *x,
 int journal_stable(int fd);
 /* Nothing is in it any more, and so it will be after a loss of power. */
 int journal_empty(int fd);
-/* As journal_stable(), of the names of files. */
-int journal_dir_stable(const char *disk_dir);
+/* Both files, which are empty; stable on return. */
+int journal_unlink(const char *disk_dir, const char *domain);
 
 #endif

@@ -193,21 +193,6 @@ int disk_journal_replay(const char *disk_dir, const char *domain,
 	return rc;
 }
 
-static int unlink_files(const char *disk_dir, const char *domain)
-{
-	char path[DISK_PATH_MAX];
-	int err;
-
-	for (unsigned int i = 0; i < JOURNAL_FILES; i++) {
-		err = disk_journal_path(disk_dir, domain, i, path);
-		if (err)
-			return err;
-		if (unlink(path) < 0 && errno != ENOENT)
-			return -errno;
-	}
-	return journal_dir_stable(disk_dir);
-}
-
 /* The older one first: what is left then can still be replayed. */
 int disk_journal_discard(const char *disk_dir, const char *domain)
 {
@@ -221,5 +206,5 @@ int disk_journal_discard(const char *disk_dir, const char *domain)
 			rc = journal_empty(l.file[i].fd);
 	}
 	left_close(&l);
-	return rc || !any ? rc : unlink_files(disk_dir, domain);
+	return rc || !any ? rc : journal_unlink(disk_dir, domain);
 }

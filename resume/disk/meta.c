@@ -156,13 +156,6 @@ static int fill(int fd, const char *name, const char *storage, uint64_t size)
 	return err;
 }
 
-static int sync_dir(const char *dir)
-{
-	AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
 /* It is there whole, or not at all; what a kill leaves has no disk's name. */
 static int make_file(const char *dir, const char *path, const char *name,
 		     const char *storage, uint64_t size)
@@ -180,7 +173,7 @@ static int make_file(const char *dir, const char *path, const char *name,
 	if (!err && link(half, path) < 0)
 		err = -errno;
 	unlink(half);
-	return err ? err : sync_dir(dir);
+	return err ? err : disk_dir_stable(dir);
 }
 
 static int check_wish(const char *name, const char *storage, uint64_t size,

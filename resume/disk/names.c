@@ -4,10 +4,14 @@
 #include "resume/disk/names.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
 
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
@@ -56,4 +60,11 @@ int disk_nbd_path(const char *run_dir, const char *name, char *path)
 int disk_control_path(const char *run_dir, const char *name, char *path)
 {
 	return put(path, socket_bytes, "%s/disks/%s.control", run_dir, name);
+}
+
+int disk_dir_stable(const char *disk_dir)
+{
+	AUTO_FD int fd = open(disk_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 || fsync(fd) < 0 ? -errno : 0;
 }

@@ -36,4 +36,7 @@ int disk_journal_path(const char *disk_dir, const char *domain,
 int disk_nbd_path(const char *run_dir, const char *name, char *path);
 int disk_control_path(const char *run_dir, const char *name, char *path);
 
+/* Which files there are in it is on stable storage. */
+int disk_dir_stable(const char *disk_dir);
+
 #endif
