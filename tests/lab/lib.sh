@@ -320,9 +320,10 @@ colod_ended() {	# host, role, status
 
 status_json() { on "$1" "colod status --json" | tr -d '\n'; }
 
-# A number or word of the status; all keys but "last" are unique.
+# A number or word of the status, the first of its name: those of its parts, as of
+# disks, come behind its own.
 json_field() {	# json, key
-	sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",}]*\).*/\1/p" <<<"$1"
+	grep -o "\"$2\": *\"\{0,1\}[^\",}]*" <<<"$1" | sed -n '1s/.*: *"\{0,1\}//p'
 }
 
 status() { json_field "$(status_json "$1")" "$2"; }
@@ -528,8 +529,8 @@ guest_tell() {	# host, word
 		/local/domain/\$(xl domid guest)/$(guest_tty))"
 }
 
-# Runs a command in the guest, by its shell: $ran is its output, the status its
-# own, 124 when it does not end within $guest_seconds of a quiet machine.
+# Runs a command of one line in the guest, by its shell: $ran is its output, the
+# status its own, 124 when it does not end within $guest_seconds of a quiet machine.
 guest_run() {	# host, command
 	local log=$lab_dir/log/$1.guest from ended
 	from=$(($(wc -l <"$log") + 1))

@@ -23,11 +23,12 @@ stream() {
 	local begun now
 	rate=0
 	for _ in 1 2; do
-		on b "nc -l -p 9000 >/dev/null </dev/null & echo \$! >/run/lab.nc.pid" \
-			>/dev/null
+		# With an input that ends it would not wait for the stream's end.
+		on b "sleep $guest_seconds | nc -l -p 9000 >/dev/null &
+			echo \$! >/run/lab.nc.pid" >/dev/null
 		begun=$(now)
-		guest_run a "dd if=/dev/zero bs=64k count=$((mib * 16)) 2>/dev/null |
-			nc 10.9.0.2 9000" || fail "no stream: ${ran:-nothing}"
+		guest_run a "head -c ${mib}m /dev/zero | nc 10.9.0.2 9000" ||
+			fail "no stream: ${ran:-nothing}"
 		on b "while kill -0 \$(cat /run/lab.nc.pid) 2>/dev/null; do
 			usleep 20000
 		done"
