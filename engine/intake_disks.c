@@ -172,6 +172,14 @@ static int on_ask(struct intake_disks *d, const struct frame *f,
 	return rc;
 }
 
+/* Where one of the image's is bad those before it may have been, too. */
+static int spoilt(struct intake_disks *d, const struct frame *f, int err)
+{
+	if (err == -EPROTO && !f->epoch && !d->imaged)
+		disk_replica_spoilt(d->replica);
+	return err;
+}
+
 static int on_changes(struct intake_disks *d, const struct frame *f,
 		      const char **why)
 {
@@ -179,13 +187,15 @@ static int on_changes(struct intake_disks *d, const struct frame *f,
 
 	if (n < 0) {
 		*why = "a DISK that is malformed";
-		return n;
+		return spoilt(d, f, n);
 	}
 	if (!f->epoch) {
 		d->sum_bytes += f->length;
 		checksum_add(d->sum, f->payload, f->length);
 	}
-	return disk_replica_put(d->replica, f->epoch, d->raw, (size_t)n, why);
+	return spoilt(
+		d, f,
+		disk_replica_put(d->replica, f->epoch, d->raw, (size_t)n, why));
 }
 
 int intake_disks_frame(struct intake_disks *d, const struct frame *f,

@@ -367,6 +367,11 @@ void primary_init(struct primary *p, const struct primary_config *cfg,
 	p->standby_may_exist = p->was_protected = p->gate_closed;
 }
 
+void primary_gated(struct primary *p)
+{
+	p->cfg.gate = true;
+}
+
 static void start(struct primary *p)
 {
 	p->alive_us = primary_now(p);

@@ -151,6 +151,8 @@ struct primary {
 
 void primary_init(struct primary *p, const struct primary_config *cfg,
 		  const struct env *env);
+/* It has got what two of it must not share: from now on as with cfg.gate. */
+void primary_gated(struct primary *p);
 void primary_event(struct primary *p, const struct event *e);
 
 /*

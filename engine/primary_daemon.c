@@ -515,7 +515,6 @@ static int start(struct primary_daemon *pd, const struct settings *set,
 	if (err)
 		return err;
 	primary_daemon_watch_addresses(pd);
-	primary_daemon_watch_rings(pd);
 	primary_event(&pd->machine, &start_event);
 	return 0;
 }

@@ -59,10 +59,14 @@ static void look_at_rings(void *arg)
 	loop_timer_start(pd->d.loop, &pd->rings, clock_now_us() + RINGS_US);
 }
 
-void primary_daemon_watch_rings(struct primary_daemon *pd)
+/* They may have been attached since the one before. */
+void primary_daemon_disks_synced(struct primary_daemon *pd)
 {
+	if (!pd->disks.count)
+		return;
+	primary_gated(&pd->machine);
 	pd->rings.fn = look_at_rings;
 	pd->rings.arg = pd;
-	if (pd->disks.known_count)
+	if (!pd->rings.armed)
 		look_at_rings(pd);
 }

@@ -184,7 +184,8 @@ static inline struct epoch_id primary_daemon_epoch(struct primary_daemon *pd,
  * from now on, so an epoch that is acknowledged comes after the image.
  */
 void primary_daemon_note(struct primary_daemon *pd, atomic_bool *what);
-void primary_daemon_watch_rings(struct primary_daemon *pd);
+/* In front of IMAGE_END; there may be none. */
+void primary_daemon_disks_synced(struct primary_daemon *pd);
 
 /* primary_status.c */
 json_t *primary_daemon_status(void *owner);

@@ -146,8 +146,17 @@ static const char broken_text[] =
 	"changes of a replicated disk came faster than they could be sent (see "
 	"--disk-ring), or its server ended";
 
-static int explained(int rc, struct guest_error *err)
+static bool is_stopped(struct primary_disks *d)
 {
+	AUTO_LOCK(&d->lock);
+	return d->stopped;
+}
+
+static int explained(struct primary_disks *d, int rc, struct guest_error *err)
+{
+	/* A feed that is stopped looks like a broken one. */
+	if (rc && is_stopped(d))
+		return -ECANCELED;
 	if (rc == -ESTALE)
 		guest_error_set(err, "%s", broken_text);
 	else if (rc && rc != -ECANCELED)
@@ -159,18 +168,11 @@ static int explained(int rc, struct guest_error *err)
 	return rc;
 }
 
-static bool is_stopped(struct primary_disks *d)
-{
-	AUTO_LOCK(&d->lock);
-	return d->stopped;
-}
-
 int primary_disks_compared(struct primary_disks *d, struct guest_error *err)
 {
 	int rc = d->compare ? disks_compare_wait(d->compare) : 0;
 
-	/* A feed that is stopped looks like a broken one. */
-	return rc && is_stopped(d) ? -ECANCELED : explained(rc, err);
+	return explained(d, rc, err);
 }
 
 int primary_disks_follow_to(struct primary_disks *d,
@@ -187,7 +189,7 @@ int primary_disks_follow_to(struct primary_disks *d,
 	compare = TAKE_PTR(d->compare);
 	pthread_mutex_unlock(&d->lock);
 	disks_compare_close(compare);
-	return explained(rc, err);
+	return explained(d, rc, err);
 }
 
 int primary_disks_limits(struct primary_disks *d, struct disk_limits *out)

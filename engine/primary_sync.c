@@ -67,6 +67,7 @@ static void sync_finish(struct primary_daemon *pd)
 	if (!j->err && !end)
 		j->err = -ENOMEM;
 	if (!j->err) {
+		primary_daemon_disks_synced(pd);
 		link_send(pd->link, end);
 		log_info("%s: image sent, %llu MiB", pd->machine.cfg.domain,
 			 (unsigned long long)(pd->image_end.bytes >> 20));

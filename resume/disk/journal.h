@@ -88,7 +88,8 @@ int disk_journal_remove(struct disk_journal *j);
 
 /*
  * The disks' names of the journal of `domain`: how many, 0 where there is none,
- * -EBADMSG where there was one that was applied, or an errno.
+ * -EBADMSG where there was one that was applied, and names are not left, or an
+ * errno.
  */
 enum { DISK_JOURNAL_DISKS_MAX = 16 };
 int disk_journal_disks(const char *disk_dir, const char *domain,

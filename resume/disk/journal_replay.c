@@ -20,6 +20,7 @@
 struct left_file {
 	int fd; /* -1: there is none */
 	bool good;
+	bool spoilt; /* it was */
 	bool settled;
 	struct journal_head head;
 	struct journal_extent extent;
@@ -41,14 +42,6 @@ static void left_close(struct left *l)
 	free(l->payload);
 }
 
-static int damaged(const struct left *l)
-{
-	log_error("the journal of %s is damaged: its disks have to be "
-		  "synchronised anew",
-		  l->domain);
-	return -EBADMSG;
-}
-
 static int open_file(struct left *l, struct left_file *f, const char *path)
 {
 	uint64_t id;
@@ -65,9 +58,9 @@ static int open_file(struct left *l, struct left_file *f, const char *path)
 	if (rc < 0)
 		return rc;
 	/* A loss of power keeps back a head, but never behind its mark. */
-	if (!f->good)
-		return rc ? damaged(l) : 0;
-	f->settled = (rc && id == f->head.id) || f->head.order == 1;
+	f->spoilt = rc && !f->good;
+	f->settled =
+		f->good && ((rc && id == f->head.id) || f->head.order == 1);
 	return 0;
 }
 
@@ -101,13 +94,21 @@ static int open_left(struct left *l, const char *disk_dir, const char *domain)
 	return err;
 }
 
+static int damaged(const struct left *l)
+{
+	log_error("the journal of %s is damaged", l->domain);
+	return -EBADMSG;
+}
+
 int disk_journal_disks(const char *disk_dir, const char *domain,
 		       char names[DISK_JOURNAL_DISKS_MAX][DISK_NAME_MAX + 1])
 {
 	struct left l;
 	int rc = open_left(&l, disk_dir, domain);
 
-	if (!rc && l.file[0].good) {
+	if (!rc && !l.file[0].good && (l.file[0].spoilt || l.file[1].spoilt)) {
+		rc = damaged(&l);
+	} else if (!rc && l.file[0].good) {
 		memcpy(names, l.file[0].head.disk, sizeof(l.file[0].head.disk));
 		rc = (int)l.file[0].head.count;
 	}
@@ -163,6 +164,8 @@ static int replay(struct left *l, disk_journal_fn *change, void *arg)
 	const struct left_file *before = &none;
 	int rc = 0;
 
+	if (l->file[0].spoilt || l->file[1].spoilt)
+		return damaged(l);
 	for (int i = 0; i < JOURNAL_FILES && l->file[i].good; i++) {
 		struct left_file *f = &l->file[i];
 

@@ -84,17 +84,6 @@ static bool any(const struct replica_disks *d)
 	return false;
 }
 
-static int damaged(const char *disk_dir, const char *domain,
-		   struct guest_error *err)
-{
-	guest_error_set(err,
-			"the journal of %s is damaged: remove "
-			"%s/%s.journal.* and the NAME.disk of each of its "
-			"disks, and make these anew ('colod disk create')",
-			domain, disk_dir, domain);
-	return -EBADMSG;
-}
-
 static int finish(struct replica_disks *d, const char *disk_dir,
 		  const char *domain, struct guest_error *err)
 {
@@ -107,14 +96,18 @@ static int finish(struct replica_disks *d, const char *disk_dir,
 		rc = disk_journal_discard(disk_dir, domain);
 	if (rc == -EBADMSG) {
 		replica_distrust(d);
-		return damaged(disk_dir, domain, err);
-	}
-	if (rc)
+		guest_error_set(err,
+				"the journal of %s is damaged: remove "
+				"%s/%s.journal.*; the next synchronisation "
+				"compares all of its disks",
+				domain, disk_dir, domain);
+	} else if (rc) {
 		guest_error_set(err,
 				"what is in the journal of %s cannot be "
 				"written to its disks: %s; see the log, and "
 				"try again",
 				domain, strerror(-rc));
+	}
 	return rc;
 }
 
@@ -125,8 +118,16 @@ int replica_finish_domain(const char *disk_dir, const char *domain,
 	disk_names names;
 	int rc = disk_journal_disks(disk_dir, domain, names);
 
-	if (rc == -EBADMSG)
-		return damaged(disk_dir, domain, err);
+	if (rc == -EBADMSG) {
+		guest_error_set(err,
+				"the journal of %s is damaged, so that it is "
+				"not known which disks it is of: remove "
+				"%s/%s.journal.* and the NAME.disk of each of "
+				"its disks, and make these anew ('colod disk "
+				"create')",
+				domain, disk_dir, domain);
+		return rc;
+	}
 	if (rc < 0) {
 		guest_error_set(err,
 				"the journal of %s in %s cannot be read: "
@@ -157,13 +158,28 @@ static bool domain_of(const char *file, char domain[DISK_PATH_MAX])
 	return true;
 }
 
+/* A journal that does not say of which disks it is may be of any secondary's.
+ */
+static bool may_be_named(const char *disk_dir, const char *disk)
+{
+	struct guest_error ignored;
+	struct disk_meta *m;
+	bool may = true;
+
+	if (disk_meta_open(disk_dir, disk, &m, &ignored))
+		return may;
+	may = is_secondary(m);
+	disk_meta_close(m);
+	return may;
+}
+
 /* Where it names the disk, or cannot be read: that says so. */
 static int finish_if_named(const char *disk_dir, const char *domain,
 			   const char *disk, struct guest_error *err)
 {
 	disk_names names;
 	int count = disk_journal_disks(disk_dir, domain, names);
-	bool named = count < 0;
+	bool named = count < 0 && may_be_named(disk_dir, disk);
 
 	for (int i = 0; i < count && !named; i++)
 		named = !strcmp(names[i], disk);

@@ -169,7 +169,7 @@ static void disks_of_a_damaged_journal_are_not_trusted(void **state)
 	assert_int_equal(
 		disk_replica_open(dir, "vm", JOURNAL_BYTES, &r, &why_not),
 		-EBADMSG);
-	assert_non_null(strstr(why_not.text, "make these anew"));
+	assert_non_null(strstr(why_not.text, "compares all"));
 	assert_true(journal_is_there());
 	for (unsigned int i = 0; i < DISKS; i++) {
 		assert_int_equal(state_of(i).base, 0);
@@ -178,6 +178,34 @@ static void disks_of_a_damaged_journal_are_not_trusted(void **state)
 	/* Nor is it forgotten by those who take one of its disks. */
 	assert_int_equal(disk_replica_finish(dir, names[1], &why_not),
 			 -EBADMSG);
+}
+
+/* Of no disk that is known: of none that a guest of this host writes to. */
+static void a_journal_without_names_is_of_any_secondarys_disk(void **state)
+{
+	struct disk_state s;
+	char path[DISK_PATH_MAX];
+	AUTO_FD int fd = -1;
+
+	(void)state;
+	leave_damaged_journal();
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(disk_journal_path(dir, "vm", i, path), 0);
+		fd = open(path, O_RDWR);
+		assert_int_equal(pwrite(fd, "spoilt", 6, 100), 6);
+		cleanup_fd(&fd);
+		fd = -1;
+	}
+	s = state_of(1);
+	s.role = DISK_ROLE_PRIMARY;
+	set_state(1, &s);
+	assert_int_equal(disk_replica_finish(dir, names[0], &why_not),
+			 -EBADMSG);
+	assert_non_null(strstr(why_not.text, "make these anew"));
+	assert_int_equal(disk_replica_finish(dir, names[1], &why_not), 0);
+	assert_int_equal(disk_replica_finish(dir, "unknown", &why_not),
+			 -EBADMSG);
+	assert_true(journal_is_there());
 }
 
 /* --- kills --------------------------------------------------------------- */
@@ -286,6 +314,7 @@ int main(void)
 		TEST(the_journals_of_a_disk_are_found),
 		TEST(a_disk_taken_by_another_domain_has_no_journal),
 		TEST(disks_of_a_damaged_journal_are_not_trusted),
+		TEST(a_journal_without_names_is_of_any_secondarys_disk),
 #ifdef ENABLE_FAULTS
 		cmocka_unit_test(a_kill_loses_nothing_and_mixes_nothing),
 #endif

@@ -542,23 +542,42 @@ static void the_status_says_how_far_they_are(void **state)
 	assert_no_status();
 }
 
-/* It may have changed what is marked on neither side. */
-static void a_spoilt_image_is_of_no_base(void **state)
+static void offer_with_base(void)
 {
 	const struct disk_state was = { .role = DISK_ROLE_PRIMARY,
 					.whole = true,
 					.base = 3 };
-	struct wire_image_end e;
 
-	(void)state;
-	set_state(0, &was);
-	set_state(1, &was);
+	for (unsigned int i = 0; i < DISKS; i++)
+		set_state(i, &was);
 	assert_int_equal(offer(3), 0);
 	send_image();
 	assert_int_equal(state_of(0).base, 3);
+}
+
+/* What came may have changed what is marked on neither side. */
+static void a_spoilt_image_is_of_no_base(void **state)
+{
+	struct wire_image_end e;
+
+	(void)state;
+	offer_with_base();
 	e = right_end();
 	e.disk_checksum ^= 1;
 	assert_int_equal(intake_disks_imaged(in, &e, &why), -EBADMSG);
+	intake_disks_close(in);
+	for (unsigned int i = 0; i < DISKS; i++)
+		assert_int_equal(state_of(i).base, 0);
+}
+
+static void nor_is_one_with_a_frame_that_is_malformed(void **state)
+{
+	struct frame_buf *b = part_of(0, 1, 0);
+
+	(void)state;
+	offer_with_base();
+	b->length--;
+	assert_int_equal(give(b), -EPROTO);
 	intake_disks_close(in);
 	for (unsigned int i = 0; i < DISKS; i++)
 		assert_int_equal(state_of(i).base, 0);
@@ -582,6 +601,7 @@ int main(void)
 		TEST(sums_that_are_not_the_frames_do_not_make_them_whole),
 		TEST(an_end_that_speaks_of_no_disk_frame_does_not_either),
 		TEST(a_spoilt_image_is_of_no_base),
+		TEST(nor_is_one_with_a_frame_that_is_malformed),
 		TEST(disk_frames_in_another_order_are_not_what_was_sent),
 		TEST(without_disks_an_images_end_speaks_of_none),
 		TEST(the_disks_are_as_of_the_epoch_of_the_takeover),

@@ -111,6 +111,24 @@ static void test_undecided_holds(void **state)
 	assert_true(s->primary.gate_closed);
 }
 
+/* A disk was attached while it was not protected, or to be again. */
+static void test_a_guest_that_is_gated_later_holds(void **state)
+{
+	struct script *s = *state;
+
+	script_primary(s);
+	simple(s, EVENT_START);
+	simple(s, EVENT_LINK_UP);
+	hello_from(s, WIRE_VERSION, WIRE_ROLE_SECONDARY, 2);
+	primary_gated(&s->primary);
+	done(s, ENV_JOB_SYNC, 0, 0, NULL);
+	ack(s, 0, 0);
+	expect(s, "connect; send HELLO; sync; release 0; capture 1");
+	link_down(s, "reset");
+	refuse_until(s, LOST_US + 10 * MS);
+	expect_state(s, "waiting");
+}
+
 static void test_operator_decides(void **state)
 {
 	struct script *s = *state;
@@ -498,6 +516,7 @@ int main(void)
 		SCRIPT_TEST(test_wrong_acknowledgement_releases_nothing),
 		SCRIPT_TEST(test_without_a_gate_there_are_no_orders),
 		SCRIPT_TEST(test_undecided_holds),
+		SCRIPT_TEST(test_a_guest_that_is_gated_later_holds),
 		SCRIPT_TEST(test_operator_decides),
 		SCRIPT_TEST(test_operator_decides_during_an_attempt),
 		SCRIPT_TEST(test_operator_is_faster_than_the_fence),
