@@ -19,6 +19,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$tests/embedded.sh"
 
 needs nbdkit python3
+/usr/bin/python3 -c 'import nbd' 2>/dev/null || skip "no python3-libnbd here"
 count=${COLOD_BENCH_REQUESTS:-300}
 clients=${abs_top_builddir:-.}/tests/account/account-clients
 out=$PWD/bench-output.json
@@ -71,6 +72,7 @@ requests() {	# interval
 	pair_up --interval="$1" --epoch-log="$dir/epochs"
 	with=$(ask_often "$1") || exit
 	commit=$(commit_us)
+	[ -n "$commit" ] || fail "no epoch was acknowledged"
 	unprotect
 	without=$(ask_often "$1") || exit
 	unpair
@@ -83,17 +85,19 @@ requests() {	# interval
 }
 
 paid() {	# first client: how many in five seconds
-	"$clients" --clients=8 --first-client="$1" --pipeline=64 --for=5 --json \
-		--drain=60000 "127.0.0.1:$ledger_port" 2>>"$dir/clients.log" |
-		sed -n 's/.*"acknowledged": *\([0-9]*\).*/\1/p'
+	local verdict
+	verdict=$("$clients" --clients=8 --first-client="$1" --pipeline=64 --for=5 --json \
+		--drain=60000 "127.0.0.1:$ledger_port" 2>>"$dir/clients.log") ||
+		fail "the clients say: $verdict"
+	member "$verdict" acknowledged
 }
 
 payments() {	# interval
 	local with without
 	pair_up --interval="$1"
-	with=$(paid 1)
+	with=$(paid 1) || exit
 	unprotect
-	without=$(paid 9)
+	without=$(paid 9) || exit
 	unpair
 	rows+=("{\"what\":\"payments\",\"interval_ms\":$1,\"with\":$with,\"without\":$without}")
 	echo "| payments a second at $1 ms, 512 open | $((with / 5)) | $((without / 5)) | |"

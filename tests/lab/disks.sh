@@ -12,19 +12,20 @@ disk_mib=4		# of each, as the guest's own disk has
 # as it was left.
 disk_serve() {	# host [name]
 	local name
+	mark "$1.colod"
 	for name in ${2:-$disk_names}; do
 		on "$1" "[ -e /var/lib/colod/$name.disk ] || {
 				mkdir -p /var/lib/colod
 				truncate -s ${disk_mib}M /var/lib/colod/$name.img
 				colod disk create --disk-dir=/var/lib/colod \
 					$name /var/lib/colod/$name.img
-			}
+			} || exit
 			setsid sh -c 'colod disk serve --disk-dir=/var/lib/colod \
 				$name >/run/colod.log 2>&1 &
 				echo \$! >/run/lab.disk.$name.pid
 				wait \$!' </dev/null >/dev/null 2>&1 &" ||
 			fail "the disk $name could not be made on $1"
-		wait_until 30 "the disk $name on $1" on "$1" "[ -b /dev/colod/$name ]"
+		wait_log 30 "$1.colod" "disk $name: /dev/colod/$name is"
 	done
 }
 
@@ -64,18 +65,24 @@ told_start() {	# host
 		echo \$! >/run/lab.told.pid" >/dev/null
 }
 
-# The number of the last record of which it knows.
-told() {	# host
+# $told: the number of the last record of which it knows.
+ask_told() {	# host
 	local line
 	line=$(on "$1" "tail -n 1 /run/lab.told.log")
 	[[ $line != *ERROR* ]] || fail "$line"
-	line_field "$line" told
+	told=$(line_field "$line" told)
 }
 
 told_reached() {	# host, number
-	local number
-	number=$(told "$1")
-	[ "${number:-0}" -ge "$2" ]
+	ask_told "$1"
+	[ "${told:-0}" -ge "$2" ]
+}
+
+# It is told of so many records more.
+told_goes_on() {	# host, how many
+	ask_told "$1"
+	wait_until 120 "records of which $1 is told" \
+		told_reached "$1" $((${told:-0} + $2))
 }
 
 # What is on the disk as the guest stands still for a moment, as after a loss of power:

@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The witness for a file system on a replicated disk: records that a guest
- *brings to stable storage, of which somebody outside learns.  What was told
- *must be in the files after a takeover.
+ * brings to stable storage, of which somebody outside learns.  What was told
+ * must be in the files after a takeover.
  *
- *	records write FOLDER PORT		in the guest, for ever
- *	records ask ADDRESS PORT		outside: what is stable, five times
- *a second records check FOLDER NUMBER		of another mount: all up to
- *NUMBER is there
+ *	records write FOLDER PORT	in the guest, for ever
+ *	records ask ADDRESS PORT	outside: what is stable, all the time
+ *	records check FOLDER NUMBER	all up to NUMBER is there
  *
  * Records are numbered from 1 and appended to log.0 and log.1 in turn, which
- *are emptied before they are used anew; some at a time they are made stable by
- *fsync(). Now and then a file is written, made stable and renamed, and its
- *folder made stable, as mail servers do: it holds the number of a record that
- *was stable before.
+ * are emptied before they are used anew; some at a time they are made stable
+ * by fsync().  Now and then a file is written, made stable and renamed, and its
+ * folder made stable, as mail servers do: it holds the number of a record that
+ * was stable before.
  *
  *	records line=.. stable=.. rounds=..	the guest, every second
  *	records told=.. answers=..		who asks
  *	records good first=.. last=.. renamed=..
  *
  * "records ERROR ..." is a violation, after which it ends with status 1.  One
- *thread.
+ * thread.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -259,8 +258,10 @@ static void next_log(struct writer *w)
 	struct range r;
 
 	if (w->log >= 0) {
-		close(w->log);
 		snprintf(name, sizeof(name), "log.%u", w->file);
+		/* What is behind it must not be stable earlier. */
+		stable(w->log, name);
+		close(w->log);
 		r = read_log(w->folder, name);
 		if (r.last != w->number)
 			fail("%s ends with %llu, not %llu", name,
@@ -363,7 +364,8 @@ _Noreturn static void write_for_ever(const char *folder, uint16_t port)
 
 /* --- outside -------------------------------------------------------------- */
 
-/* Answers to later questions have later numbers, whatever happens to the guest.
+/*
+ * Answers to later questions have later numbers, whatever happens to the guest.
  */
 _Noreturn static void ask_for_ever(const char *address, uint16_t port)
 {
