@@ -533,6 +533,7 @@ guest_tell() {	# host, word
 # status its own, 124 when it does not end within $guest_seconds of a quiet machine.
 guest_run() {	# host, command
 	local log=$lab_dir/log/$1.guest from ended
+	[[ $2 != *$'\n'* ]] || fail "the guest is told a line at a time: $2"
 	from=$(($(wc -l <"$log") + 1))
 	on "$1" "printf '%s\\n' $(printf '%q' "run $2") \
 		>\$(xenstore-read /local/domain/\$(xl domid guest)/$(guest_tty))"
