@@ -308,7 +308,7 @@ said_has() {	# pattern
 # Of a guest whose colod on a was killed nothing leaves, for b might take it over.
 # Here it does not: its secondary has no fence command.
 guest_let_out() {
-	on a "colod release --alone guest" || fail "colod release failed"
+	on a "colod release --alone --disk-dir=/var/lib/colod guest" || fail "colod release failed"
 }
 
 # Waits for the end of a colod and checks the status it ended with.
