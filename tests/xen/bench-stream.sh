@@ -34,7 +34,7 @@ stream() {
 		done"
 		now=$(elapsed "$begun")
 		rate=$(awk -v b="$rate" -v s="$now" -v m="$mib" \
-			'BEGIN { r = m / s; printf "%.2f", r > b ? r : b }')
+			'BEGIN { r = m / s; printf "%.2f", (r > b ? r : b) }')
 	done
 }
 
