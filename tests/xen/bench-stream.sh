@@ -4,7 +4,7 @@
 # unprotected, protected, and protected without its output being held.
 #
 #	COLOD_BENCH_INTERVALS	milliseconds (100 300)
-#	COLOD_BENCH_MIB		to send each time (16)
+#	COLOD_BENCH_MIB		to send each time (2)
 #
 # Prints a table for README.  Times are those of emulated hosts: only what they are to
 # each other means anything.
@@ -14,7 +14,7 @@ COLOD_LAB_TIMEOUT=${COLOD_LAB_TIMEOUT:-3600}
 begin bench-stream
 
 intervals=${COLOD_BENCH_INTERVALS:-100 300}
-mib=${COLOD_BENCH_MIB:-16}
+mib=${COLOD_BENCH_MIB:-2}
 secondary_options=--fence=true
 guest_seconds=200
 
