@@ -6,6 +6,7 @@
 # One ledger and the same clients survive all of it.
 #
 #	make check-soak
+#	FAILOVERS=1000 make check-soak
 #	FAILOVERS=20 COLOD_ACCOUNT_SEED=7 tests/account/soak.sh
 #	COLOD_ACCOUNT_DISK_MIB=0 ...	without a disk
 #
@@ -17,9 +18,12 @@ name=soak
 
 failovers=${FAILOVERS:-200}
 guest_options=mem=64M
+# Payments a second: all of them have to fit the disk and the memory.
+rate=$((200 * 1000 / failovers))
+[ $rate -lt 1000 ] || rate=1000
 begun=$(now_ms)
 say "seed $seed, $failovers takeovers; see $dir"
-account_begin --clients=8 --pipeline=4 --rate=1000
+account_begin --clients=8 --pipeline=4 --rate="$rate"
 
 read -r -a kinds <<<"$harms"
 read -r -a faults <<<"$(fault_rounds | shuffled | tr '\n' ' ')"
