@@ -196,6 +196,12 @@ static inline int finish(struct bench *b)
 	return store_end(b->store, &b->end, &b->why);
 }
 
+static inline void end_epoch(struct bench *b)
+{
+	assert_int_equal(finish(b), 0);
+	assert_true(store_complete(b->store));
+}
+
 /* Its bytes are as many as it is made of. */
 static inline void expect_length(const struct page_item *item)
 {
