@@ -30,7 +30,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "resume/xen/able.h"
-#include "resume/xen/disks.h"
 #include "resume/xen/lead.h"
 
 #define LIBXL_PATIENCE_US UINT64_C(60000000)
@@ -205,11 +204,9 @@ int xen_source_prepare_image(struct guest_source *s, struct guest_error *err)
 {
 	int rc = 0;
 
-	/* It may have loaded drivers since, or got disks. */
+	/* It may have loaded drivers since. */
 	if (s->manner.ask == GUEST_ASK_TOOLSTACK)
 		rc = xen_able(s, true, err);
-	if (rc == 0 && s->emulated)
-		rc = xen_disks_able(s->host, s->domid, s->name, err);
 	if (rc < 0)
 		return rc;
 	rc = xen_source_mark(s, XEN_MARK_IMAGE);

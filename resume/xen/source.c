@@ -338,7 +338,10 @@ static int xen_describe(struct guest_source *s, struct guest_description *d,
 	int rc;
 
 	memset(d, 0, sizeof(*d));
-	rc = find_max_gfn(s, err);
+	/* It may have got disks since, which would be compared first. */
+	rc = xen_disks_able(s->host, s->domid, s->name, err);
+	if (rc == 0)
+		rc = find_max_gfn(s, err);
 	if (rc == 0)
 		rc = xen_query(s->host, s->domid, &st);
 	if (rc == 0)
