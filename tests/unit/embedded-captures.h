@@ -19,7 +19,8 @@ static inline bool has(const struct epoch *e, uint64_t gfn)
 }
 
 /* A round of its own, of which the pages are read as the guest writes on. */
-static inline size_t go_ahead(struct guest_source *s, struct epoch *e, uint8_t *shadow)
+static inline size_t go_ahead(struct guest_source *s, struct epoch *e,
+			      uint8_t *shadow)
 {
 	epoch_clear(e);
 	src->copy_ahead(s, e, true);
@@ -34,7 +35,7 @@ static inline size_t go_ahead(struct guest_source *s, struct epoch *e, uint8_t *
 
 /* Each capture makes a shadow the same as the memory, and no earlier. */
 static inline void captures_follow(struct guest_source *s, size_t arena_pages,
-			    int count)
+				   int count)
 {
 	struct epoch *e = epoch_new(arena_pages, 65536);
 	struct epoch *ahead = epoch_new(arena_pages, 0);
